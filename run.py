@@ -77,7 +77,7 @@ def set_up():
         step([*(with_uv if uv else [sys.executable, "-m", "venv"]), VENV], "the virtual environment could not be made")
     install = [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--no-input"]
     packages = ["--require-hashes", "--only-binary", ":all:", "--requirement", LOCK]
-    step([*install, *packages], "the packages could not be installed; if the network is the cause, see to it")
+    step([*install, *packages], "the packages could not be installed (does the network work?)")
     onward = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
     step([*install, *onward], "Onward itself could not be installed")
     STAMP.write_text(wanted)
@@ -145,8 +145,9 @@ def step(command, failure):
                 print("  " + line.strip(), flush=True)
     print("\r\033[K" if width else "", end="", flush=True)
     if process.returncode != 0:
+        STAMP.unlink()  # pip and uv undo what fails: only a set-up that was killed has to start from nothing
         words = "".join(last)
-        sys.exit(f"{words}\nSetting up failed: {failure}, and run the same command again. All output is in {LOG}.")
+        sys.exit(f"{words}\nSetting up failed: {failure}. All output is in {LOG}; run the same command to try again.")
 
 
 def replace_by(command):
