@@ -75,7 +75,9 @@ def set_up():
     if new:
         with_uv = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
         step([*(with_uv if uv else [sys.executable, "-m", "venv"]), VENV], "the virtual environment could not be made")
-    install = [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--no-input"]
+    install = (
+        [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--progress-bar", "off"]
+    )
     packages = ["--require-hashes", "--only-binary", ":all:", "--requirement", LOCK]
     step([*install, *packages], "the packages could not be installed (does the network work?)")
     onward = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
