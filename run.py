@@ -133,11 +133,14 @@ def install_ensurepip():
 
 def step(command, failure):
     """Run a step of the set-up: all of its output goes to LOG, its latest line to the terminal."""
-    environment = dict(os.environ, PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    settings = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     width = shutil.get_terminal_size().columns - 3 if sys.stdout.isatty() else 0
     last = []
-    with LOG.open("a") as log, subprocess.Popen([str(c) for c in command], env=environment, **pipe) as process:
+    with (
+        LOG.open("a") as log,
+        subprocess.Popen([str(c) for c in command], env={**os.environ, **settings}, **pipe) as process,
+    ):
         for line in process.stdout or ():
             log.write(line)
             last = [*last[-7:], line]
