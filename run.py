@@ -75,9 +75,7 @@ def set_up():
     if new:
         with_uv = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
         step([*(with_uv if uv else [sys.executable, "-m", "venv"]), VENV], "the virtual environment could not be made")
-    install = (
-        [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--progress-bar", "off"]
-    )
+    install = [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install"]
     packages = ["--require-hashes", "--only-binary", ":all:", "--requirement", LOCK]
     step([*install, *packages], "the packages could not be installed (does the network work?)")
     onward = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
@@ -137,10 +135,8 @@ def step(command, failure):
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     width = shutil.get_terminal_size().columns - 3 if sys.stdout.isatty() else 0
     last = []
-    with (
-        LOG.open("a") as log,
-        subprocess.Popen([str(c) for c in command], env={**os.environ, **settings}, **pipe) as process,
-    ):
+    words = [str(word) for word in command]
+    with LOG.open("a") as log, subprocess.Popen(words, env={**os.environ, **settings}, **pipe) as process:
         for line in process.stdout or ():
             log.write(line)
             last = [*last[-7:], line]
@@ -151,8 +147,8 @@ def step(command, failure):
     print("\r\033[K" if width else "", end="", flush=True)
     if process.returncode != 0:
         STAMP.unlink()  # pip and uv undo what fails: only a set-up that was killed has to start from nothing
-        words = "".join(last)
-        sys.exit(f"{words}\nSetting up failed: {failure}. All output is in {LOG}; run the same command to try again.")
+        print("".join(last), file=sys.stderr)
+        sys.exit(f"Setting up failed: {failure}. All output is in {LOG}; run the same command to try again.")
 
 
 def replace_by(command):

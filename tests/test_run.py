@@ -100,10 +100,11 @@ def test_another_python_rebuilds(project, monkeypatch):
     assert not (project.VENV / "old").exists()
 
 
-def test_a_failure_says_why_and_leaves_no_stamp_and_the_next_run_goes_on(project, monkeypatch):
+def test_a_failure_says_why_and_leaves_no_stamp_and_the_next_run_goes_on(project, monkeypatch, capsys):
     monkeypatch.setenv("FAIL_AT", "--require-hashes")
-    with pytest.raises(SystemExit, match=r"(?s)no route to host.*does the network work\?.*onward-setup.log"):
+    with pytest.raises(SystemExit, match=r"does the network work\?.*onward-setup.log"):
         project.main(["setup"])
+    assert "no route to host" in capsys.readouterr().err
     assert not project.STAMP.exists()
     calls(project)
     monkeypatch.delenv("FAIL_AT")
