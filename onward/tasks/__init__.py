@@ -1,0 +1,23 @@
+"""Tasks to train on: `make(name, **options)`, or a class of this package with its options."""
+
+from onward.tasks.adding import Adding as Adding
+from onward.tasks.base import Task as Task
+from onward.tasks.copy import Copy as Copy
+from onward.tasks.delayed_xor import DelayedXOR as DelayedXOR
+from onward.tasks.mnist98 import MNIST98 as MNIST98
+from onward.tasks.pixels import PermutedMNIST as PermutedMNIST
+from onward.tasks.pixels import SequentialMNIST as SequentialMNIST
+from onward.tasks.registry import TASKS as TASKS
+from onward.tasks.registry import make as make
+
+__all__ = [
+    "MNIST98",
+    "TASKS",
+    "Adding",
+    "Copy",
+    "DelayedXOR",
+    "PermutedMNIST",
+    "SequentialMNIST",
+    "Task",
+    "make",
+]
