@@ -1,0 +1,49 @@
+"""Real-time recurrent learning."""
+
+from typing import ClassVar
+
+import equinox as eqx
+
+from onward.algorithms.sensitivity import ForwardSensitivity
+from onward.unroll import Rule
+
+
+class RTRL(ForwardSensitivity):
+    """Real-time recurrent learning: the exact gradient, forward in time, for any depth, any graph and any cell.
+
+    The influence of every parameter on every state is carried along, so no past is stored:
+
+        S_t      = M_t + decay J_{t-1} S_{t-1},   J_t = d s_{t+1} / d s_t,  M_t = partial s_t / partial theta     (1)
+        gradient = sum_t e_t S_t,                 e_t = partial l_t / partial s_t                                 (2)
+
+    With several state components (LSTM: h and c) s is all of them, cross terms included. Blocks that are zero
+    (states of layers below a parameter's) are neither computed nor stored.
+
+    **Shapes.** N units with K components, P parameters below or in the layer: influence [N K, P]; for diagonal cells
+    (LRU, IndRNN) and their own parameters [K, P].
+    **Units.** `decay` in (0, 1], a factor per step.
+    **Exactness.** Exact with decay 1 and parameters that stay fixed; with decay < 1 biased towards short
+    dependencies. Where parameters change between windows the carried influence belongs to the older parameters.
+    **Cost.** Memory O(N P), none in T. Time a step: O(N^2 P) for windows of one step, O(N P) for windows of N steps
+    or more (errors swept back inside a window, influence moved once at its edge); O(P) for diagonal cells.
+    **Arguments.** `decay`: attenuation against temporal gradient explosion. Raises `ValueError` outside (0, 1].
+    **Source.** Williams and Zipser 1989, eq. 12, doi:10.1162/neco.1989.1.2.270; the windowed form Schmidhuber 1992,
+    doi:10.1162/neco.1992.4.2.243.
+    **Example.**
+
+        >>> import onward as ow
+        >>> ow.RTRL(), ow.RTRL(decay=0.99)
+        (RTRL(decay=1.0), RTRL(decay=0.99))
+    """
+
+    decay: float = eqx.field(static=True, default=1.0)
+    source: ClassVar[str] = "Williams and Zipser 1989"
+    summary: ClassVar[str] = "exact forward gradient; carries the influence of every parameter on every state"
+
+    def __check_init__(self):
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence")
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(time="all", depth="all", decay=float(self.decay))

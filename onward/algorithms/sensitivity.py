@@ -1,0 +1,252 @@
+"""The one implementation of every algorithm that carries influences forward: inside a window reverse, across forward.
+
+For a rule (which paths errors take), with s the states, theta the parameters, A_t = d s_W / d s_t and M_t the
+immediate derivative d s_t / d theta, both under the rule:
+
+    gradient   = sum_t M_t^T delta_t + S_0^T delta_0,   delta swept back from the losses            (1)
+    S_W        = A_0 S_0 + sum_t A_t M_t,               A swept back from the states at the end     (2)
+
+With W = 1 this is the recursion S_t = J_{t-1} S_{t-1} + M_t of Williams and Zipser; with longer windows the same
+numbers cost one matrix product instead of one per step (Schmidhuber 1992, doi:10.1162/neco.1992.4.2.243).
+
+The influence is kept in blocks, S[m][g] of cell m by the parameters of node g, only where it can be non-zero. Where
+the rule keeps errors inside units, the block of a cell by its own parameters has one row per unit, and is stored in
+the shape of the parameters, once per state component: [components, *parameter]. All other blocks are dense:
+[units * components, *parameter].
+"""
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from onward.algorithms.base import Algorithm, Carry, node_parameters, parameter_names, remembering_descendants
+from onward.jacobian import as_matrix, components, from_matrix
+from onward.network import Network
+from onward.sample import Sample
+from onward.unroll import Rule, Window, contract, contract_batch, step_losses
+
+Influence = dict[str, dict[str, PyTree]]
+
+
+class ForwardSensitivity(Algorithm):
+    """An online algorithm that is fully described by its `Rule`; the concrete ones state theirs and its source."""
+
+    kind: ClassVar[Literal["offline", "online", "multi-pass"]] = "online"
+    memory: ClassVar[str] = "O(1)"
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> Rule:
+        """Which paths errors may take."""
+
+    def init_memory(self, network: Network) -> Influence:
+        return init_influence(network, self.rule)
+
+    def run_window(self, network, loss, carry, window):
+        length = chunk_length(window.length, preferred_length(network, self.rule))
+        return run_window(network, self.rule, loss, carry, window, length)
+
+    def exact_nodes(self, network: Network) -> frozenset[str]:
+        return exact_nodes(network, self.rule)
+
+    def check(self, network: Network) -> None:
+        if self.rule.time in ("own", "within"):
+            for name in network.recurrent_names:
+                if not network.nodes[name].unit_local:
+                    raise ValueError(
+                        f"{type(self).__name__} follows errors inside units, but node {name!r} "
+                        f"({type(network.nodes[name]).__name__}) declares `unit_local = False`; use RTRL or BPTT"
+                    )
+
+
+def blocks(network: Network, rule: Rule) -> dict[str, tuple[str, ...]]:
+    """cell -> nodes whose parameters influence its state under `rule`: the blocks that are kept."""
+    with_parameters = set(parameter_names(network))
+    result = {}
+    for cell in network.recurrent_names:
+        if rule.remembers(network.nodes[cell]):
+            sources = network.ancestors(cell) if rule.depth == "all" else {cell}
+            result[cell] = tuple(name for name, _ in network.edges if name in sources & with_parameters)
+    return result
+
+
+def init_influence(network: Network, rule: Rule) -> Influence:
+    """Zero influence of every parameter on every state, in the blocks that `rule` keeps."""
+    parameters, states = node_parameters(network), network.initial_state()
+
+    def zeros(cell, source):
+        rows = components(states[cell])
+        if not _compressed(network, rule, cell, source):
+            rows = as_matrix(states[cell]).size
+        return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), parameters[source])
+
+    return {
+        cell: {source: zeros(cell, source) for source in sources} for cell, sources in blocks(network, rule).items()
+    }
+
+
+def run_window(
+    network: Network, rule: Rule, loss: Callable, carry: Carry, window: Sample, length: int
+) -> tuple[Carry, dict[str, PyTree], Array, PyTree]:
+    """Equations (1) and (2) over a batch of sequences, cut into chunks of `length` steps so that memory is constant.
+
+    Returns the carry, the gradient by node, the loss and the outputs `[batch, time, ...]`.
+    """
+    total = window.length
+    count, rest = divmod(total, length)
+    if count <= 1 and rest == 0:
+        return _chunk(network, rule, loss, carry, window)
+
+    def cut(start, size):
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, axis=1), window)
+
+    def advance(state, start, size):
+        carry, gradients, value, outputs = state
+        carry, more, extra, output = _chunk(network, rule, loss, carry, cut(start, size))
+        write = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)  # noqa: E731
+        return carry, jax.tree.map(jnp.add, gradients, more), value + extra, jax.tree.map(write, outputs, output)
+
+    shapes = jax.eval_shape(lambda c, w: _chunk(network, rule, loss, c, w)[1:], carry, cut(0, length))
+    gradients, value = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
+    outputs = jax.tree.map(lambda s: jnp.zeros((s.shape[0], total, *s.shape[2:]), s.dtype), shapes[2])
+    state = carry, gradients, value, outputs
+    state, _ = lax.scan(lambda s, start: (advance(s, start, length), None), state, jnp.arange(count) * length)
+    return advance(state, count * length, rest) if rest else state
+
+
+def preferred_length(network: Network, rule: Rule) -> int:
+    """A good number of steps to sweep at once: long enough for large matrix products, short enough for the cache."""
+    states = network.initial_state()
+    rows = [
+        as_matrix(states[cell]).size
+        for cell, sources in blocks(network, rule).items()
+        if any(not _compressed(network, rule, cell, source) for source in sources)
+    ]
+    return min(128, max(64, *rows)) if rows else 64
+
+
+def chunk_length(total: int, wanted: int) -> int:
+    """The largest divisor of `total` in (wanted / 2, wanted]; `wanted`, with a remainder, where there is none."""
+    return next((size for size in range(min(wanted, total), wanted // 2, -1) if total % size == 0), min(wanted, total))
+
+
+def _compressed(network, rule, cell, source):
+    return cell == source and rule.stays_within(network.nodes[cell])
+
+
+def window_gradients(network, rule, loss, states, window, at_final):
+    """Gradient by node, errors at the states before the window, states after it, loss and outputs.
+
+    `at_final`: errors that reach the states at the window's end from beyond it, by cell; may be empty.
+    """
+    linear = Window(network, rule, states, window.input)
+    gradients, errors, value = _gradients(network, linear, loss, window, at_final)
+    return gradients, errors, linear.final, value, linear.output
+
+
+def _gradients(network, linear, loss, window, at_final):
+    def total(output):
+        return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
+
+    value, pull = jax.vjp(total, linear.output)
+    errors = linear.sweep(pull(jnp.ones_like(value))[0], at_final)
+    gradients = jax.tree.map(jnp.zeros_like, node_parameters(network)) | errors.parameters
+    for name in network.recurrent_names:
+        if name in errors.taps:
+            gradients[name] = contract_batch(network.nodes[name], linear.nodes[name].record, errors.taps[name])
+    before = {name: jax.tree.map(jnp.zeros_like, linear.final[name]) for name in network.recurrent_names}
+    return gradients, before | errors.states, value
+
+
+def _chunk(network, rule, loss, carry, window):
+    linear = Window(network, rule, carry.states, window.input)
+    gradients, errors, value = _gradients(network, linear, loss, window, {})
+    influence = carry.memory
+    for cell, sources in influence.items():
+        for source in sources:
+            packed = _compressed(network, rule, cell, source)
+            part = _apply_batch(as_matrix(errors[cell], 1), influence[cell][source], packed)
+            gradients[source] = jax.tree.map(jnp.add, gradients[source], part)
+    memory = {cell: _advance(network, rule, linear, influence, cell) for cell in influence}
+    return Carry(linear.final, memory), gradients, value, linear.output
+
+
+def _advance(network, rule, linear, influence, cell):
+    """Equation (2) for the blocks of one cell."""
+    own = _compressed(network, rule, cell, cell) and cell in influence[cell]
+    dense = tuple(source for source in influence[cell] if not (own and source == cell))
+    final = linear.final[cell]
+    like = jax.tree.map(lambda leaf: leaf[0], final)
+    shape = as_matrix(like).shape
+    result = {}
+    if own:
+        # One sweep per state component: units do not mix, so all of them can be asked at once.
+        picks = jnp.eye(shape[1], dtype=as_matrix(like).dtype)[:, None, :].repeat(shape[0], axis=1)
+        result |= _block_rows(network, rule, linear, influence, cell, (cell,), picks, like)
+    if dense:
+        picks = jnp.eye(shape[0] * shape[1], dtype=as_matrix(like).dtype).reshape(-1, *shape)
+        result |= _block_rows(network, rule, linear, influence, cell, dense, picks, like)
+    return {source: result[source] for source in influence[cell]}
+
+
+def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
+    """Sweep `picks` [rows, units, components] back from the final state of `cell`; new blocks for `sources`."""
+    final = linear.final[cell]
+    batch = jax.tree.leaves(final)[0].shape[0]
+
+    def sweep(pick):
+        seed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), from_matrix(pick, like))
+        errors = linear.sweep(None, {cell: seed})
+        return {name: as_matrix(state, 1) for name, state in errors.states.items()}, errors.taps
+
+    states, taps = jax.vmap(sweep, out_axes=1)(picks)  # [batch, rows, ...]
+    result = {}
+    for source in sources:
+        node, record = network.nodes[source], linear.nodes[source].record
+        rows = lambda r, t, node=node: jax.vmap(lambda row: contract(node, r, row))(t)  # noqa: E731
+        block = jax.vmap(rows)(record, taps[source])
+        for below, error in states.items():
+            if source in influence.get(below, {}):
+                packed = _compressed(network, rule, below, source)
+                carried = jax.vmap(lambda e, s, packed=packed: _apply(e, s, packed))(error, influence[below][source])
+                block = jax.tree.map(jnp.add, block, carried)
+        result[source] = block
+    return result
+
+
+def _apply(errors: Array, block: PyTree, packed: bool) -> PyTree:
+    """Errors `[rows, units, components]` times an influence block: `[rows, *parameter]`."""
+    if packed:
+        return jax.tree.map(lambda leaf: jnp.einsum("ruk,ku...->ru...", errors, leaf), block)
+    flat = errors.reshape(errors.shape[0], -1)
+    return jax.tree.map(lambda leaf: jnp.tensordot(flat, leaf, axes=1), block)
+
+
+def _apply_batch(errors: Array, block: PyTree, packed: bool) -> PyTree:
+    """Errors `[batch, units, components]` times a batch of blocks, summed over the batch: `[*parameter]`."""
+    if packed:
+        return jax.tree.map(lambda leaf: jnp.einsum("buk,bku...->u...", errors, leaf), block)
+    flat = errors.reshape(-1)
+    return jax.tree.map(lambda leaf: jnp.tensordot(flat, leaf.reshape(flat.size, *leaf.shape[2:]), axes=1), block)
+
+
+def exact_nodes(network: Network, rule: Rule) -> frozenset[str]:
+    """Nodes whose gradient under `rule` is BPTT's: every remembering cell that depends on them is treated exactly."""
+    above = remembering_descendants(network)
+
+    def exact(node):
+        cells = above[node]
+        if not cells:
+            return True
+        if rule.time == "all" and rule.depth == "all":
+            return rule.decay == 1.0
+        return rule.time != "none" and cells == {node} and network.nodes[node].recurrence == "diagonal"
+
+    return frozenset(name for name in network.nodes if exact(name))
+
+

@@ -1,0 +1,12 @@
+"""Recurrent layers as pure functions of one step."""
+
+from onward.cells.base import Cell as Cell
+from onward.cells.base import FactoredCell as FactoredCell
+from onward.cells.diagonal import LRU as LRU
+from onward.cells.diagonal import IndRNN as IndRNN
+from onward.cells.gated import GRU as GRU
+from onward.cells.gated import LSTM as LSTM
+from onward.cells.pooling import CumulativeMean as CumulativeMean
+from onward.cells.rnn import RNN as RNN
+from onward.cells.rnn import AntisymmetricRNN as AntisymmetricRNN
+from onward.cells.rnn import LeakyRNN as LeakyRNN

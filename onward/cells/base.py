@@ -1,0 +1,109 @@
+"""The interface of a recurrent layer, as a pure function of one step."""
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+State = PyTree  # every leaf [units, ...]
+
+
+class Cell(eqx.Module):
+    """One layer of recurrent units; subclass it to bring your own.
+
+    State and what the units broadcast are kept apart, since that difference is what the local learning rules
+    (e-prop, RFLO, SnAp) are defined by: a path state -> state stays inside a unit, a path
+    state -> emission -> state may go from any unit to any other.
+
+        state_t    = transition(state_{t-1}, emit(state_{t-1}), input_t)      (1)
+        emission_t = emit(state_t)                                            (2)
+
+    **Unit-local contract.** Each array of `effective()` and each leaf of the state has the unit axis first, and row i
+    of every parameter and of the state touches row i of the new state only, except through `emission` and `input`.
+    It is checked when a network is built. Write `transition` so that it works for any number of units (no
+    hard-coded layer size): the rules that need a unit's derivative by its own emission evaluate units one at a time.
+
+    **Class attributes.**
+    `recurrence`: "dense" (the layer reads its emission), "diagonal" (it never does, so that units do not see each
+    other) or "none" (no gradient passes from one step to the next).
+    `unit_local`: False for a cell that cannot keep the contract; BPTT, NthOrder and RTRL still serve it.
+    `recurrent`: names of the parameters that training treats as recurrent (no weight decay, their own rate).
+    """
+
+    input_size: eqx.AbstractVar[int]
+    output_size: eqx.AbstractVar[int]
+    recurrence: ClassVar[Literal["dense", "diagonal", "none"]] = "dense"
+    unit_local: ClassVar[bool] = True
+    recurrent: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def initial_state(self) -> State:
+        """The state before the first step: a tree of arrays `[units, ...]`."""
+
+    @abc.abstractmethod
+    def emit(self, state: State) -> Float[Array, " output_size"]:
+        """What the layer's own units and the next node see of `state`."""
+
+    @abc.abstractmethod
+    def transition(
+        self, state: State, emission: Float[Array, " output_size"], input: Float[Array, " input_size"]
+    ) -> State:
+        """The next state, given the layer's own previous `emission` and the present `input`."""
+
+    def effective(self) -> "Cell":
+        """The same cell in parameters that keep the contract; itself, unless its natural parameters do not."""
+        return self
+
+
+class FactoredCell(Cell):
+    """A cell whose transition is matrix products followed by work within each unit.
+
+        transition(state, emission, input) = update(state, recur(emission), project(input))      (3)
+
+    The split lets `project` be computed for all steps at once as one matrix product, and lets a sweep of errors
+    leave the matrices' gradients to one product afterwards. `recur` must be linear (or affine) in the emission;
+    every leaf of what `project` and `recur` return has the unit axis first; `update` works unit by unit.
+    """
+
+    @abc.abstractmethod
+    def project(self, input: Float[Array, " input_size"]) -> PyTree:
+        """The part of the transition that depends on the input alone; leaves `[units, ...]`."""
+
+    @abc.abstractmethod
+    def recur(self, emission: Float[Array, " output_size"]) -> PyTree:
+        """The part that depends on the layer's previous emission alone; leaves `[units, ...]`."""
+
+    @abc.abstractmethod
+    def update(self, state: State, recurrent: PyTree, drive: PyTree) -> State:
+        """The next state of each unit from its own state, its recurrent and its input drive."""
+
+    def transition(self, state, emission, input):
+        return self.update(state, self.recur(emission), self.project(input))
+
+
+def factor(cell: Cell) -> tuple[Callable, Callable, Callable]:
+    """`(project, recur, update)` of any cell; a plain cell's matrices stay inside `update`."""
+    if isinstance(cell, FactoredCell):
+        return cell.project, cell.recur, cell.update
+    return (lambda input: input), (lambda emission: emission), cell.transition
+
+
+def units(state: State) -> int:
+    """Number of units of a layer with this state."""
+    return jax.tree.leaves(state)[0].shape[0]
+
+
+def positive_sizes(**sizes: int) -> None:
+    """Raise a `ValueError` that names the first size which is not a positive integer."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
+
+
+def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
+    """Values drawn uniformly from [-bound, bound]."""
+    return jax.random.uniform(key, shape, jnp.result_type(float), -bound, bound)

@@ -1,0 +1,119 @@
+"""Gated cells in PyTorch's (cuDNN's) parameters, unit axis first: GRU and LSTM."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from onward.cells.base import FactoredCell, positive_sizes, uniform
+
+
+def _gates(weight, vector, bias):
+    """One array `[units]` per gate: `weight` [units, gates, in] times `vector`, plus `bias` [units, gates]."""
+    return tuple(jnp.einsum("ugi,i->gu", weight, vector) + bias.T)
+
+
+class _Gated(FactoredCell):
+    """Parameters shared by the gated cells: G gates, each with input and recurrent weights and two biases."""
+
+    weight_ih: eqx.AbstractVar[Float[Array, "units gates input_size"]]
+    weight_hh: eqx.AbstractVar[Float[Array, "units gates units"]]
+    bias_ih: eqx.AbstractVar[Float[Array, "units gates"]]
+    bias_hh: eqx.AbstractVar[Float[Array, "units gates"]]
+
+    def project(self, input):
+        return _gates(self.weight_ih, input, self.bias_ih)
+
+    def recur(self, emission):
+        return _gates(self.weight_hh, emission, self.bias_hh)
+
+
+def _initial(key, input_size, hidden_size, gates):
+    keys = jax.random.split(key, 4)
+    bound = 1 / math.sqrt(hidden_size)
+    shapes = (hidden_size, gates, input_size), (hidden_size, gates, hidden_size), *[(hidden_size, gates)] * 2
+    return [uniform(k, shape, bound) for k, shape in zip(keys, shapes, strict=True)]
+
+
+class GRU(_Gated):
+    """Gated recurrent unit, reset-after form, as in cuDNN and PyTorch. Gates in the order reset, update, new.
+
+        r, z = sigmoid(input part + recurrent part)                                        (1)
+        n    = tanh(W_in x + b_in + r (W_hn h_{t-1} + b_hn))                               (2)
+        h_t  = (1 - z) n + z h_{t-1}                                                       (3)
+
+    **Shapes.** N units, I inputs, G = 3: `weight_ih` [N, 3, I], `weight_hh` [N, 3, N], `bias_ih` and `bias_hh`
+    [N, 3]; state and emission h [N].
+    **Departures.** Cho et al. apply the reset gate to h before the product, which is not unit-local; the reset-after
+    form is.
+    **Source.** Cho et al. 2014, arXiv:1406.1078; `torch.nn.GRU` for the form, names and initial values.
+    """
+
+    weight_ih: Float[Array, "units 3 input_size"]
+    weight_hh: Float[Array, "units 3 units"]
+    bias_ih: Float[Array, "units 3"]
+    bias_hh: Float[Array, "units 3"]
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
+
+    def __init__(self, input_size: int, hidden_size: int, *, key: Array):
+        positive_sizes(input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = _initial(key, input_size, hidden_size, 3)
+
+    def initial_state(self):
+        return jnp.zeros(self.hidden_size, self.weight_hh.dtype)
+
+    def emit(self, state):
+        return state
+
+    def update(self, state, recurrent, drive):
+        reset = jax.nn.sigmoid(recurrent[0] + drive[0])
+        keep = jax.nn.sigmoid(recurrent[1] + drive[1])
+        new = jnp.tanh(drive[2] + reset * recurrent[2])
+        return (1 - keep) * new + keep * state
+
+
+class LSTM(_Gated):
+    """Long short-term memory, as in cuDNN and PyTorch. Gates in the order input, forget, cell, output.
+
+        i, f, o = sigmoid(...),  g = tanh(...)                       (1)
+        c_t = f c_{t-1} + i g                                        (2)
+        h_t = o tanh(c_t)                                            (3)
+
+    **Shapes.** N units, I inputs, G = 4: `weight_ih` [N, 4, I], `weight_hh` [N, 4, N], `bias_ih` and `bias_hh`
+    [N, 4]; state (h, c), each [N]; emission h [N].
+    **Source.** Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; `torch.nn.LSTM` for names and
+    initial values.
+    """
+
+    weight_ih: Float[Array, "units 4 input_size"]
+    weight_hh: Float[Array, "units 4 units"]
+    bias_ih: Float[Array, "units 4"]
+    bias_hh: Float[Array, "units 4"]
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
+
+    def __init__(self, input_size: int, hidden_size: int, *, key: Array):
+        positive_sizes(input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = _initial(key, input_size, hidden_size, 4)
+
+    def initial_state(self):
+        zeros = jnp.zeros(self.hidden_size, self.weight_hh.dtype)
+        return zeros, zeros
+
+    def emit(self, state):
+        return state[0]
+
+    def update(self, state, recurrent, drive):
+        input, forget, new, output = (r + d for r, d in zip(recurrent, drive, strict=True))
+        c = jax.nn.sigmoid(forget) * state[1] + jax.nn.sigmoid(input) * jnp.tanh(new)
+        return jax.nn.sigmoid(output) * jnp.tanh(c), c

@@ -1,0 +1,42 @@
+"""Losses of one step: `loss(output, target) -> scalar`. Anything with that signature will do."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(output: Float[Array, " classes"], target: Int[Array, ""]) -> Float[Array, ""]:
+    """Negative log-probability of the class `target` under logits `output`, in nats.
+
+    **Raises.** `TypeError` if `target` is not an integer, which would otherwise be truncated in silence.
+    **Example.**
+
+        >>> import jax.numpy as jnp
+        >>> float(cross_entropy(jnp.zeros(4), jnp.asarray(1)))  # log 4
+        1.3862943649291992
+    """
+    target = jnp.asarray(target)
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        raise TypeError(
+            f"cross_entropy: `target` must hold integer class labels, got dtype {target.dtype}; "
+            "convert it with `.astype(int)`, or use squared_error for real-valued targets"
+        )
+    return -jax.nn.log_softmax(output)[target]
+
+
+def squared_error(output: Float[Array, " *shape"], target: Float[Array, " *shape"]) -> Float[Array, ""]:
+    """Sum over the outputs of the squared difference to `target`.
+
+    **Raises.** `ValueError` if the shapes differ, which would otherwise broadcast in silence.
+    **Example.**
+
+        >>> import jax.numpy as jnp
+        >>> float(squared_error(jnp.asarray([1.0, 2.0]), jnp.asarray([0.0, 0.0])))
+        5.0
+    """
+    if jnp.shape(output) != jnp.shape(target):
+        raise ValueError(
+            f"squared_error: `output` has shape {jnp.shape(output)} and `target` {jnp.shape(target)}; "
+            "give the target the shape of one step's output"
+        )
+    return jnp.sum((output - target) ** 2)

@@ -1,0 +1,276 @@
+"""The window: every node over a stretch of time, and the sweep of errors back through it under a rule.
+
+All algorithms differ in which paths their errors may take back through a window (a `Rule`) and in what they carry
+across its edges. The rest is here, once: nodes are evaluated in topological order, each over the whole window
+(memoryless ones for all steps side by side, cells with one scan), and the backward sweep visits them in reverse.
+A cell's sweep yields the errors of its steps; its parameters' gradient is one contraction of those afterwards.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+from onward.cells.base import Cell, FactoredCell, factor
+from onward.jacobian import own_recurrence, own_transition
+from onward.network import INPUT, Network, gather
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which paths an error may take backwards.
+
+    `time`: from a cell's state to its previous one. "all": every path; "own": paths that stay inside a unit,
+    its own emission included (SnAp-1); "within": state to state with the emission held fixed (e-prop); "none".
+    `depth`: what a cell passes down to the nodes that it reads: "all", the errors swept through its own time; or
+    "spatial", only the error that reached it at the same step.
+    `decay` multiplies an error at each step back in time.
+    """
+
+    time: Literal["all", "own", "within", "none"] = "all"
+    depth: Literal["all", "spatial"] = "all"
+    decay: float = 1.0
+
+    def stays_within(self, cell: Cell) -> bool:
+        """Whether this rule keeps errors inside the units of `cell`, so that its trace has one row per unit."""
+        return cell.unit_local and (self.time in ("own", "within") or cell.recurrence == "diagonal")
+
+    def remembers(self, cell: Cell) -> bool:
+        """Whether this rule passes errors of `cell` from step to step at all."""
+        return self.time != "none" and cell.recurrence != "none"
+
+
+class Taps(NamedTuple):
+    """Where a cell's parameters enter a step: handles for the errors that arrive there; leaves `[time, ...]`."""
+
+    drive: PyTree
+    recurrent: PyTree
+    state: PyTree
+    read: PyTree
+    emission: PyTree
+
+
+class Record(NamedTuple):
+    """What the contraction of one node's parameters needs: its inputs, and for a cell the states before and after."""
+
+    read: PyTree
+    before: PyTree
+    after: PyTree
+
+
+class Node(NamedTuple):
+    """One node linearised over a window. `pull`: errors at its value (and final state) -> errors at its sources."""
+
+    pull: Callable
+    record: Record
+    value: PyTree
+    sizes: tuple[int, ...]
+
+
+class Errors(NamedTuple):
+    """Errors from one backward sweep, by node name."""
+
+    states: dict[str, PyTree]  # at each cell's state before the window
+    taps: dict[str, PyTree]  # at a cell's taps; at a memoryless node's value
+    parameters: dict[str, PyTree]  # memoryless nodes' parameter gradients, summed over the batch
+
+
+class Window:
+    """A network linearised over one window of a batch of sequences; lives only while a function is traced."""
+
+    def __init__(self, network: Network, rule: Rule, states: dict[str, PyTree], inputs: PyTree):
+        self.network, self.rule = network, rule
+        self.nodes: dict[str, Node] = {}
+        self.final: dict[str, PyTree] = {}
+        values = {INPUT: inputs}
+        for name, parents in network.edges:
+            read = gather(values, name, parents)
+            sizes = tuple(values[parent].shape[-1] if len(parents) > 1 else 0 for parent in parents)
+            constant = all(parent == INPUT for parent in parents)
+            if isinstance(network.nodes[name], Cell):
+                values[name], self.final[name], self.nodes[name] = _linearise_cell(
+                    network.nodes[name], rule, states[name], read, constant, sizes
+                )
+            else:
+                values[name], self.nodes[name] = _linearise_map(network.nodes[name], read, constant, sizes)
+        self.output = values[network.output]
+
+    def sweep(self, at_output: PyTree | None, at_final: dict[str, PyTree]) -> Errors:
+        """Take errors at the output and at final states back through the window.
+
+        Nodes that no error reaches are not visited and have no entry in the result.
+        """
+        errors = Errors({}, {}, {})
+        pending: dict[str, PyTree] = {} if at_output is None else {self.network.output: at_output}
+        for name, parents in reversed(self.network.edges):
+            if name not in pending and name not in at_final:
+                continue
+            node = self.nodes[name]
+            arriving = pending.get(name)
+            if isinstance(self.network.nodes[name], Cell):
+                arriving = jax.tree.map(jnp.zeros_like, node.value) if arriving is None else arriving
+                last = at_final.get(name, jax.tree.map(jnp.zeros_like, self.final[name]))
+                errors.states[name], errors.taps[name], passed = node.pull(arriving, last)
+            else:
+                errors.taps[name] = arriving
+                errors.parameters[name], passed = node.pull(arriving)
+            if passed is not None:
+                for parent, error in zip(parents, _split(passed, node.sizes), strict=True):
+                    if parent != INPUT:
+                        old = pending.get(parent)
+                        pending[parent] = error if old is None else jax.tree.map(jnp.add, old, error)
+        return errors
+
+
+def contract(node: Any, record: Record, errors: PyTree) -> PyTree:
+    """Gradient of one node's parameters for one sequence: sum over time of errors times immediate derivatives."""
+    parameters, rest = eqx.partition(node, eqx.is_inexact_array)
+
+    def sources(parameters):
+        restored = eqx.combine(parameters, rest)
+        if not isinstance(node, Cell):
+            return jax.vmap(restored)(record.read)
+        project, recur, update = factor(restored)
+        fixed_project, fixed_recur, _ = factor(node)
+        read = jax.vmap(node.emit)(record.before)
+        return Taps(
+            drive=jax.vmap(project)(record.read),
+            recurrent=jax.vmap(recur)(read),
+            state=jax.vmap(update)(record.before, jax.vmap(fixed_recur)(read), jax.vmap(fixed_project)(record.read)),
+            read=jax.vmap(restored.emit)(record.before),
+            emission=jax.vmap(restored.emit)(record.after),
+        )
+
+    _, pull = jax.vjp(sources, parameters)
+    return pull(errors)[0]
+
+
+def contract_batch(node: Any, record: Record, errors: PyTree) -> PyTree:
+    """As `contract`, summed over a leading batch axis without a gradient per sequence ever being made."""
+    parameters, rest = eqx.partition(node, eqx.is_inexact_array)
+    flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), (record, errors))
+    return contract(eqx.combine(parameters, rest), *flat)
+
+
+def step_losses(loss: Callable, outputs: PyTree, targets: PyTree, weights: PyTree) -> jax.Array:
+    """Weighted losses `[batch, time]`."""
+    losses = jax.vmap(jax.vmap(loss))(outputs, targets)
+    if losses.shape != weights.shape:
+        raise ValueError(
+            f"`loss` must return a scalar for one step, but returned shape {losses.shape[2:]}; reduce it, e.g. with sum"
+        )
+    # A step without a loss contributes exactly nothing, whatever its output.
+    return jnp.where(weights == 0, 0, weights * losses)
+
+
+def _linearise_map(module, read, constant, sizes):
+    parameters, rest = eqx.partition(module, eqx.is_inexact_array)
+
+    def evaluate(parameters, read):
+        return jax.vmap(jax.vmap(eqx.combine(parameters, rest)))(read)
+
+    record = Record(read, None, None)
+    if constant:
+        value, pull = jax.vjp(lambda p: evaluate(p, read), parameters)
+        return value, Node(lambda error: (pull(error)[0], None), record, value, sizes)
+    value, pull = jax.vjp(evaluate, parameters, read)
+    return value, Node(pull, record, value, sizes)
+
+
+def _linearise_cell(cell, rule, state, read, constant, sizes):
+    single = jax.tree.map(lambda leaf: leaf[0], (state, read))
+    shapes = jax.eval_shape(lambda s, x: _tap_shapes(cell, s, x), *single)
+    batch = jax.tree.leaves(state)[0].shape[0]
+    taps = jax.tree.map(lambda leaf: jnp.zeros((batch, *leaf.shape), leaf.dtype), shapes)
+
+    def evaluate(state, taps, read):
+        return jax.vmap(lambda s, t, x: _unroll_cell(cell, rule, s, t, x))(state, taps, read)
+
+    if constant:
+        (value, final), pull, (before, after) = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
+    else:
+        (value, final), pull, (before, after) = jax.vjp(evaluate, state, taps, read, has_aux=True)
+
+    def pull_back(at_value, at_final):
+        at_state, at_taps, *at_read = pull((at_value, at_final))
+        return at_state, at_taps, at_read[0] if at_read else None
+
+    return value, final, Node(pull_back, Record(read, before, after), value, sizes)
+
+
+def _tap_shapes(cell, state, reads):
+    project, recur, _ = factor(cell)
+    emission = cell.emit(state)
+    one = Taps(project(reads[0]), recur(emission), state, emission, emission)
+    drives = jax.vmap(project)(reads)
+    return Taps(drives, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one[1:])))
+
+
+def _unroll_cell(cell, rule, state, taps, reads):
+    """One cell over one sequence: emissions and final state, and the states before and after each step."""
+    project, recur, update = factor(cell)
+    spatial = rule.depth == "spatial" or not rule.remembers(cell)
+    drives = jax.vmap(project)(reads)
+    own = own_recurrence(cell) if rule.time == "own" and isinstance(cell, FactoredCell) else None
+
+    def step(state, inputs):
+        drive, tap = inputs
+        kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
+        emission = cell.emit(kept)
+        if rule.time == "all" or cell.recurrence == "diagonal":
+            emission = _attach(emission, tap.read)
+            recurrent = recur(emission)
+        else:
+            recurrent = lax.stop_gradient(recur(emission))
+            if own is not None:
+                recurrent = jax.tree.map(lambda r, o: r + _by_unit(o, emission), recurrent, own)
+        new = update(kept, _attach(recurrent, tap.recurrent), drive)
+        if rule.time == "own" and own is None and cell.recurrence == "dense":
+            slopes = own_transition(cell, state, drive)
+            new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
+        return _attach(new, tap.state), (state, recurrent if spatial else None)
+
+    swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
+    final, (before, recurrents) = lax.scan(step, state, (swept, taps))
+    after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
+    states = after
+    if spatial:
+        fixed = lax.stop_gradient((before, recurrents))
+        states = _attach(after, jax.vmap(update)(*fixed, drives))
+    emissions = _attach(jax.vmap(cell.emit)(states), taps.emission)
+    return (emissions, final), lax.stop_gradient((before, after))
+
+
+def _fade(state, decay):
+    """The same value; the gradient is multiplied by `decay`."""
+    if decay == 1.0:
+        return state
+    return jax.tree.map(lambda leaf: lax.stop_gradient(leaf) + decay * (leaf - lax.stop_gradient(leaf)), state)
+
+
+def _by_unit(slope, emission):
+    """Zero, with derivative `slope` [units, ...] by each unit's own emission."""
+    zero = emission - lax.stop_gradient(emission)
+    return slope * zero.reshape(zero.shape + (1,) * (slope.ndim - 1))
+
+
+@jax.custom_vjp
+def _attach(value, handle):
+    """`value`; an error that arrives here goes to `handle` too, whose own value is never read."""
+    return value
+
+
+_attach.defvjp(lambda value, handle: (value, None), lambda _, error: (error, error))
+
+
+def _split(error, sizes: Iterable[int]):
+    sizes = tuple(sizes)
+    if len(sizes) == 1:
+        return (error,)
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return jnp.split(error, ends, axis=-1)
