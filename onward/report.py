@@ -1,0 +1,278 @@
+"""The report of a comparison: one HTML file that opens without a network, and its figures as PNG files."""
+
+import html
+import importlib.resources
+import json
+import math
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onward import figures
+from onward.figures import Curves
+
+RESULTS, METRICS, CONFIG, PAGE = "results.json", "metrics.jsonl", "config.toml", "report.html"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one algorithm.
+
+    **Units.** `seconds_per_step` and `seconds_per_epoch` in seconds; `memory` in bytes, of the compiled training step
+    over all devices; `exact_share`: share of the parameters whose gradient is exact by theory, in [0, 1]; `cosine_*`
+    and `norm_ratio` compare the gradient with BPTT's during training. None: not measured.
+    """
+
+    label: str
+    slug: str
+    text: str
+    status: str  # "finished", "stopped", "failed" or "declined"
+    reason: str = ""
+    updates: int = 1
+    exact: bool = False
+    exact_share: float = 0.0
+    kind: str = ""
+    passes: int = 1
+    source: str = ""
+    test: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    seconds_per_step: float | None = None
+    seconds_per_epoch: float | None = None
+    memory: int | None = None
+    cosine_mean: float | None = None
+    cosine_last: float | None = None
+    norm_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a report is written from, besides the metrics: what was run, where, and what came of it."""
+
+    title: str
+    task: dict[str, Any]  # name, primary, higher_is_better, loss (label of its axis), epochs (bool), text
+    network: dict[str, Any]  # text
+    machine: dict[str, Any]  # text, peak_rss (bytes of the whole process, or None)
+    versions: dict[str, str]
+    created: str
+    batch_size: int
+    steps: int
+    epoch_steps: int
+    epoch_text: str  # "epoch of 859 batches", or "1,000 batches" where the task has no epochs
+    results: tuple[Result, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write `results.json`."""
+        text = json.dumps(asdict(self), indent=2, default=float)
+        (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> Comparison:
+    """The comparison that `save` wrote into `folder`."""
+    table = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    return Comparison(**{**table, "results": tuple(Result(**result) for result in table["results"])})
+
+
+def write(folder: Path) -> Path:
+    """Write figures and `report.html` into a folder that holds results, metrics and configuration; the page's path."""
+    comparison = load(folder)
+    events = read_events(folder / METRICS)
+    curves = [curves_of(comparison, result, events.get(result.slug, [])) for result in comparison.results]
+    curves = [curve for curve in curves if curve is not None]
+    drawn = {
+        "learning": figures.learning_curves(
+            curves, score_label=_score_label(comparison), loss_label=comparison.task["loss"]
+        ),
+        "alignment": figures.alignment(curves),
+        "cost": figures.cost(curves, seconds_label=f"seconds for one {comparison.epoch_text}"),
+    }
+    for name, figure in drawn.items():
+        (folder / f"{name}.png").write_bytes(figures.png(figure))
+    config = folder / CONFIG
+    page = render(
+        comparison,
+        {name: figures.svg(figure) for name, figure in drawn.items()},
+        config.read_text(encoding="utf-8") if config.is_file() else "",
+    )
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    return folder / PAGE
+
+
+def read_events(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Events of a `metrics.jsonl` by the algorithm they belong to; lines that are cut short are left out."""
+    events: dict[str, list[dict[str, Any]]] = {}
+    if not path.is_file():
+        return events
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        events.setdefault(event.get("algorithm", ""), []).append(event)
+    return events
+
+
+def curves_of(comparison: Comparison, result: Result, events: Iterable[Mapping[str, Any]]) -> Curves | None:
+    """What the figures draw of one algorithm; None if it never ran."""
+    if result.status == "declined":
+        return None
+    events = list(events)
+    primary = comparison.task["primary"]
+
+    def series(event: str, name: str, transform=lambda value: value):
+        points = [(e["step"], e[name]) for e in events if e.get("event") == event and _finite(e.get(name))]
+        x = np.array([step for step, _ in points], float) * comparison.batch_size
+        return x, np.array([transform(value) for _, value in points], float)
+
+    accuracy = primary == "accuracy"
+    return Curves(
+        label=result.label,
+        loss=series("train", "loss"),
+        score=series("validation", primary, lambda value: max(100 * (1 - value), 1e-2) if accuracy else value),
+        cosine=series("alignment", "cosine"),
+        norm_ratio=series("alignment", "norm_ratio"),
+        seconds=result.seconds_per_epoch,
+        memory=result.memory,
+    )
+
+
+def render(comparison: Comparison, drawings: Mapping[str, str], config: str) -> str:
+    """The page, as text; `drawings` are `<svg>` elements by name."""
+    template = string.Template(importlib.resources.files("onward").joinpath("report_template.html").read_text("utf-8"))
+    facts = [
+        ("Task", comparison.task["text"]),
+        ("Network", comparison.network["text"]),
+        ("Training", f"{comparison.steps:,} batches of {comparison.batch_size}, the same for every algorithm"),
+        ("Machine", comparison.machine["text"]),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
+        ("Made", comparison.created),
+    ]
+    rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts)
+    return template.substitute(
+        title=html.escape(comparison.title),
+        summary=html.escape(summary(comparison)),
+        facts=rows,
+        table=_table(comparison),
+        notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(comparison)),
+        config=html.escape(config),
+        **{name: drawings[name] for name in ("learning", "alignment", "cost")},
+    )
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """Headings of the table of results, on the screen and in the report."""
+    score = "test accuracy" if comparison.task["primary"] == "accuracy" else f"test {comparison.task['primary']}"
+    score = score.replace("_", " ")
+    epoch = "s / epoch" if comparison.task["epochs"] else "s / 1,000 batches"
+    return ["algorithm", "test loss", score, epoch, "memory", "gradient", "cosine mean", "cosine last"]
+
+
+def row(comparison: Comparison, result: Result) -> list[str]:
+    """One algorithm's entries under `columns`, as text."""
+    score = result.test.get(comparison.task["primary"])
+    if score is not None and comparison.task["primary"] == "accuracy":
+        shown = f"{100 * score:.2f}\u00a0%"
+    else:
+        shown = number(score)
+    return [
+        result.label,
+        number(result.test.get("loss")),
+        shown,
+        number(result.seconds_per_epoch, 1),
+        size(result.memory),
+        exactness(result),
+        number(result.cosine_mean, 3),
+        number(result.cosine_last, 3),
+    ]
+
+
+def exactness(result: Result) -> str:
+    """`exact`, or `biased` with the share of parameters that are exact all the same."""
+    if result.exact:
+        return "exact"
+    return f"biased (exact for {100 * result.exact_share:.0f} %)" if result.exact_share else "biased"
+
+
+def summary(comparison: Comparison) -> str:
+    """One sentence: which algorithm came out best, and how far the others are behind."""
+    name, higher = comparison.task["primary"], comparison.task["higher_is_better"]
+    tested = [r for r in comparison.results if r.status == "finished" and _finite(r.test.get(name))]
+    if not tested:
+        return "No algorithm has been trained to the end."
+    ordered = sorted(tested, key=lambda r: r.test[name], reverse=higher)
+    unit = name.replace("_", " ")
+    show = (lambda v: f"{100 * v:.2f}\u00a0%") if name == "accuracy" else number
+    others = ", ".join(f"{r.label} {show(r.test[name])}" for r in ordered[1:])
+    sequences = comparison.steps * comparison.batch_size
+    after = f"after {sequences:,} training sequences"
+    return f"{ordered[0].label} reaches a test {unit} of {show(ordered[0].test[name])} {after}" + (
+        f"; {others}." if others else "."
+    )
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """How each column of the table is to be read."""
+    rss = comparison.machine.get("peak_rss")
+    process = f" The whole process, with all data and every algorithm, peaked at {size(rss)}." if rss else ""
+    lines = [
+        "Every algorithm starts from the same weights and sees the same batches in the same order. A name followed by "
+        "@n updates the weights after every n steps while the sequence runs; without it there is one update at the end "
+        "of each sequence.",
+        "Test figures are those of the weights that were best on the validation set.",
+        "Memory is that of the compiled training step: its arguments, results and temporary arrays on all devices, as "
+        f"the compiler plans them.{process}",
+        "Exact: by theory, the gradient of a whole sequence at fixed weights is BPTT's. Biased: it is not; in brackets "
+        "the share of the parameters for which it is all the same.",
+        "Cosine: between the algorithm's gradient and BPTT's for the whole network, measured on training batches at "
+        "the weights of that moment; the mean over training and the last value.",
+    ]
+    lines += [f"{r.label}: {r.status}. {r.reason}" for r in comparison.results if r.status in ("stopped", "failed")]
+    return lines
+
+
+def number(value: float | None, decimals: int = 4) -> str:
+    """A number with `decimals` places, or as many significant digits where it is small or large; a dash if none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value and not 10.0**-decimals <= abs(value) < 1e5:
+        return f"{value:.{decimals}g}"
+    return f"{value:,.{decimals}f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in the unit that suits them."""
+    if value is None:
+        return "–"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}" if value < 999.5 * unit else f"{value / unit:,.0f} {name}"
+    return f"{value:.0f} B"
+
+
+def _table(comparison: Comparison) -> str:
+    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in columns(comparison))
+    drawn = [r for r in comparison.results if r.status != "declined"]
+    body = []
+    for result in comparison.results:
+        cells = [html.escape(text) for text in row(comparison, result)]
+        colour = figures.colour(drawn.index(result)) if result in drawn else "transparent"
+        key = f'<span class=key style="background:{colour}"></span>'
+        first = f"<th scope=row>{key}{cells[0]}</th>"
+        if result.status == "declined":
+            body.append(f"<tr>{first}<td colspan={len(cells) - 1}>declined: {html.escape(result.reason)}</td></tr>")
+        else:
+            body.append(f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>")
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+
+
+def _score_label(comparison: Comparison) -> str:
+    name = comparison.task["primary"]
+    return "error, % of answers (log scale)" if name == "accuracy" else f"{name.replace('_', ' ')} (log scale)"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
