@@ -2,6 +2,7 @@
 
 from onward import cells as cells
 from onward import losses as losses
+from onward import optimizers as optimizers
 from onward.algorithms import BPTT as BPTT
 from onward.algorithms import RTRL as RTRL
 from onward.algorithms import Algorithm as Algorithm
@@ -16,3 +17,5 @@ from onward.network import is_recurrent as is_recurrent
 from onward.network import stack as stack
 from onward.sample import Estimate as Estimate
 from onward.sample import Sample as Sample
+from onward.training import Trained as Trained
+from onward.training import train as train

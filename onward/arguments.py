@@ -1,0 +1,42 @@
+"""The arguments of `onward.train`, checked before anything is computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from onward.algorithms import Algorithm
+from onward.network import Network
+from onward.tasks.base import Task, at_least
+
+
+def check_arguments(task: Task | None, given: Mapping[str, Any]) -> None:
+    """One clear sentence about the first argument of `train` that makes no sense, or does not go with another."""
+    kinds = {"network": Network, "algorithm": Algorithm, "optimizer": optax.GradientTransformation}
+    for name, kind in kinds.items():
+        if not isinstance(given[name], kind):
+            raise TypeError(f"`{name}` must be of type {kind.__name__}, got {given[name]!r}")
+    at_least(0, "choose a seed of 0 or more", seed=given["seed"])
+    at_least(1, "put at least one sequence in a batch", batch_size=given["batch_size"])
+    remedy = "give a number of steps, or None"
+    for name in ("steps", "window", "validate_every", "checkpoint_every", "patience", "align_every"):
+        if given[name] is not None:
+            at_least(1, remedy, **{name: given[name]})
+    steps, epochs = given["steps"], given["epochs"]
+    endless = task is not None and task.train_size is None
+    for wrong, sentence in (
+        (steps and epochs, f"give `steps` or `epochs`, not both, got {steps} and {epochs}"),
+        (task and not steps and epochs is None, "`steps` and `epochs` are both None; say how long to train"),
+        (epochs is not None and not epochs > 0, f"`epochs` must be above 0, got {epochs!r}"),
+        (endless and epochs, f"`epochs` is {epochs}, but this task is generated without end; give `steps`"),
+        (not task and epochs and epochs != int(epochs), f"`epochs` of an iterable must be whole, got {epochs}"),
+        (given["loss"] is None, "`loss` is None and `source` is no task; give loss(output, target) -> scalar"),
+        (
+            given["validate_every"] and not task and given["validation"] is None,
+            f"`validate_every` is {given['validate_every']}, but there is nothing to validate on; give `validation`",
+        ),
+        (given["patience"] and not given["validate_every"], "`patience` counts validations; give `validate_every`"),
+        (given["resume"] and not given["checkpoint"], "`resume` is True without a `checkpoint`; give its path"),
+    ):
+        if wrong:
+            raise ValueError(sentence)

@@ -1,0 +1,104 @@
+"""What is measured beside the training loss: a network on a split, and a gradient beside BPTT's."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from onward.algorithms import BPTT, Algorithm
+from onward.batches import Checker, Devices, fill
+from onward.network import Network
+from onward.sample import Sample
+from onward.tasks.base import Split, Task
+from onward.unroll import Rule, Window, step_losses
+
+
+def evaluate(
+    network: Network, task: Task, split: Split = "test", batch_size: int = 256, loss: Callable | None = None
+) -> dict[str, float]:
+    """Loss and the task's metrics over a whole split.
+
+    "loss" is the mean over sequences of the sum over time of weight times loss. Memory is bounded by the batch; the
+    devices share each batch, and a short last one is filled up, so that there is one compilation.
+    **Raises.** `ValueError` or `TypeError` where the split's samples do not fit the network.
+    **Example.**
+
+        >>> import jax, onward as ow
+        >>> task = ow.tasks.make("delayed-xor", evaluation_size=8)
+        >>> net = ow.stack(ow.cells.GRU(2, 2, key=jax.random.key(0)))
+        >>> sorted(evaluate(net, task, "validation", batch_size=8))
+        ['accuracy', 'loss']
+    """
+    return over_batches(network, task.evaluation(split, batch_size), loss or task.loss, task)
+
+
+def over_batches(network: Network, samples: Iterable[Sample], loss: Callable, task: Task | None) -> dict[str, float]:
+    """As `evaluate`, over any batches; without a task the loss alone."""
+    check, devices, size = Checker(network), None, 0
+    total, seen, sums = 0.0, 0, {}
+    for number, sample in enumerate(samples):
+        sample = check(f"evaluation batch {number}", sample)
+        count = len(sample.weight)
+        if devices is None:
+            size = -(-count // len(jax.devices())) * len(jax.devices())
+            devices = Devices(size)
+            arrays, static = eqx.partition(network, eqx.is_array)
+            network = eqx.combine(jax.device_put(arrays, devices.replicated), static)
+        output, losses = devices.copy(_forward(network, loss, devices.put(fill(sample, size))))
+        total, seen = total + float(np.sum(losses[:count])), seen + count
+        if task is not None:
+            output = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], output)  # noqa: B023 (used at once)
+            for name, value in task.metrics(output, sample.target, sample.weight).items():
+                sums[name] = sums.get(name, 0.0) + value
+    if not seen:
+        raise ValueError("there is nothing to evaluate on: no batch was given; give at least one")
+    return {"loss": total / seen} | ({} if task is None else task.summarise(sums))
+
+
+@eqx.filter_jit
+def _forward(network, loss, batch):
+    """Outputs [batch, time, ...] and losses [batch]."""
+    network = network.effective()
+    size = batch.weight.shape[0]
+    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), network.initial_state())
+    # The rule is of no account, since nothing is swept back; node by node is faster than step by step.
+    output = Window(network, Rule(time="none", depth="spatial"), states, batch.input).output
+    return output, jnp.sum(step_losses(loss, output, batch.target, batch.weight), axis=1)
+
+
+def judge(
+    network: Network, task: Task | None, validation: Iterable[Sample] | None, loss: Callable, batch_size: int
+) -> tuple[Mapping[str, float], float]:
+    """What validation says of a network, and one number of it that is the higher the better."""
+    if validation is not None:
+        values = over_batches(network, validation, loss, None)
+        return values, -values["loss"]
+    assert task is not None
+    values = evaluate(network, task, "validation", batch_size, loss)
+    return values, values[task.primary] if task.higher_is_better else -values[task.primary]
+
+
+def make_alignment(
+    static: PyTree, algorithm: Algorithm, loss: Callable
+) -> Callable[[PyTree, Sample, Array], dict[str, Array]]:
+    """A compiled function `(parameters, batch, key)`: the algorithm's gradient of whole sequences beside BPTT's.
+
+    "cosine" of the angle between them, and "norm_ratio", the algorithm's norm by BPTT's; NaN where a norm is zero.
+    """
+
+    def gradient(algorithm, parameters, batch, key):
+        network = eqx.combine(parameters, static)
+        carry = algorithm.init(network, key=key, batch=batch.weight.shape[0])
+        return jax.tree.leaves(algorithm.run(network, loss, carry, batch)[1].gradient)
+
+    def compare(parameters, batch, key):
+        found = gradient(algorithm, parameters, batch, key)
+        exact = gradient(BPTT(), parameters, batch, key)
+        inner = lambda a, b: sum(jnp.real(jnp.vdot(x, y)) for x, y in zip(a, b, strict=True))  # noqa: E731
+        ours, theirs = jnp.sqrt(inner(found, found)), jnp.sqrt(inner(exact, exact))
+        return {"cosine": inner(found, exact) / (ours * theirs), "norm_ratio": ours / theirs}
+
+    return jax.jit(compare)
