@@ -99,6 +99,7 @@ class Window:
             else:
                 values[name], self.nodes[name] = _linearise_map(network.nodes[name], read, constant, sizes)
         self.output = values[network.output]
+        self.length = jax.tree.leaves(inputs)[0].shape[1]
 
     def sweep(self, at_output: PyTree | None, at_final: dict[str, PyTree]) -> Errors:
         """Take errors at the output and at final states back through the window.

@@ -191,13 +191,15 @@ def _advance(network, rule, linear, influence, cell):
     if dense:
         picks = jnp.eye(shape[0] * shape[1], dtype=as_matrix(like).dtype).reshape(-1, *shape)
         result |= _block_rows(network, rule, linear, influence, cell, dense, picks, like)
+        if _sparse_immediate(network, linear, cell) and cell in dense:
+            result[cell] = _add_immediate(network, linear, cell, result[cell], like)
     return {source: result[source] for source in influence[cell]}
 
 
 def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
     """Sweep `picks` [rows, units, components] back from the final state of `cell`; new blocks for `sources`."""
-    final = linear.final[cell]
-    batch = jax.tree.leaves(final)[0].shape[0]
+    own = sources == (cell,) and _compressed(network, rule, cell, cell)
+    batch = jax.tree.leaves(linear.final[cell])[0].shape[0]
 
     def sweep(pick):
         seed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), from_matrix(pick, like))
@@ -208,6 +210,10 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
     result = {}
     for source in sources:
         node, record = network.nodes[source], linear.nodes[source].record
+        if source == cell and not own and _sparse_immediate(network, linear, cell):
+            # Added afterwards; only what comes through the cell's own emission is not confined to its unit.
+            quiet = jax.tree.map(jnp.zeros_like, taps[source])
+            taps[source] = quiet._replace(read=taps[source].read)
         rows = lambda r, t, node=node: jax.vmap(lambda row: contract(node, r, row))(t)  # noqa: E731
         block = jax.vmap(rows)(record, taps[source])
         for below, error in states.items():
@@ -217,6 +223,34 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
                 block = jax.tree.map(jnp.add, block, carried)
         result[source] = block
     return result
+
+
+def _sparse_immediate(network, linear, cell):
+    """Whether d s_t / d theta of one step, in which row i of a parameter moves unit i alone, is all that is added."""
+    return network.nodes[cell].unit_local and linear.length == 1
+
+
+def _add_immediate(network, linear, cell, block, like):
+    """Add the immediate derivative of one step to a dense block of a cell by its own parameters."""
+    final = linear.final[cell]
+    batch = jax.tree.leaves(final)[0].shape[0]
+    count, parts = as_matrix(like).shape
+
+    def immediate(pick):
+        seed = from_matrix(jnp.broadcast_to(pick, (count, parts)), like)
+        seed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), seed)
+        taps = linear.sweep(None, {cell: seed}).taps[cell]
+        return taps._replace(read=jax.tree.map(jnp.zeros_like, taps.read))
+
+    taps = jax.vmap(immediate, out_axes=1)(jnp.eye(parts, dtype=as_matrix(like).dtype))
+    rows = lambda r, t: jax.vmap(lambda row: contract(network.nodes[cell], r, row))(t)  # noqa: E731
+    each = jnp.arange(count)
+
+    def add(leaf, own):
+        spread = leaf.reshape(batch, count, parts, *leaf.shape[2:])
+        return spread.at[:, each, :, each].add(jnp.moveaxis(own, 2, 0)).reshape(leaf.shape)
+
+    return jax.tree.map(add, block, jax.vmap(rows)(linear.nodes[cell].record, taps))
 
 
 def _apply(errors: Array, block: PyTree, packed: bool) -> PyTree:
@@ -243,9 +277,10 @@ def exact_nodes(network: Network, rule: Rule) -> frozenset[str]:
         cells = above[node]
         if not cells:
             return True
-        if rule.time == "all" and rule.depth == "all":
-            return rule.decay == 1.0
-        return rule.time != "none" and cells == {node} and network.nodes[node].recurrence == "diagonal"
+        if rule.decay != 1.0 or (rule.depth == "spatial" and cells != {node}):
+            return False
+        whole = {"all": ("dense", "diagonal"), "none": ()}.get(rule.time, ("diagonal",))
+        return all(network.nodes[cell].recurrence in whole for cell in cells)
 
     return frozenset(name for name in network.nodes if exact(name))
 

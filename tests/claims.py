@@ -1,0 +1,160 @@
+"""What Onward claims of each algorithm: where its gradient is BPTT's, where it is not, and what it costs.
+
+One row per algorithm; the laws in `tests/laws/` run on every row. A new algorithm needs one row here.
+"""
+
+from dataclasses import dataclass, field
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import onward as ow
+
+CELLS = ("RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN")
+STACKS = tuple(f"{cell} x {depth}" for cell in CELLS for depth in (1, 2))
+DEEP = ("mixed x 3", "mixed x 4", "dag", "skip dag", "LRU blocks")
+DIAGONAL = ("LRU x 1", "IndRNN x 1", "LRU below maps")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One algorithm: networks on which its whole gradient is BPTT's, and networks on which it must differ."""
+
+    algorithm: ow.Algorithm
+    exact: tuple[str, ...]
+    biased: tuple[str, ...]
+    window_law: bool = True
+    flat_memory: bool = True
+    id: str = field(default="")
+
+
+CLAIMS = (
+    Claim(ow.BPTT(), STACKS + DEEP + DIAGONAL, (), window_law=False, flat_memory=False, id="BPTT"),
+    Claim(ow.BPTT(checkpoint=3), ("GRU x 2", "dag"), (), window_law=False, flat_memory=False, id="BPTT-checkpoint"),
+    Claim(ow.NthOrder(0), (), ("RNN x 1", "LRU x 1", "dag"), flat_memory=False, id="NthOrder-0"),
+    Claim(ow.NthOrder(2), (), ("RNN x 1", "LRU x 1", "dag"), flat_memory=False, id="NthOrder-2"),
+    Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), flat_memory=False, id="NthOrder-20"),
+    Claim(ow.SpatialBP(), (), ("RNN x 1", "LRU x 1", "dag"), id="SpatialBP"),
+    Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL, (), id="RTRL"),
+    Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
+    Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
+    Claim(ow.EProp(), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="EProp"),
+    Claim(
+        ow.EProp(depth="traces"), (*DIAGONAL, "LRU x 2", "IndRNN x 2"), ("RNN x 1", "GRU x 2", "dag"), id="EProp-traces"
+    ),
+)
+BY_ID = {claim.id: claim for claim in CLAIMS}
+INPUT, OUTPUT = 3, 2
+
+
+class Gated(eqx.Module):
+    """A gated linear unit, as a memoryless module."""
+
+    value: eqx.nn.Linear
+    gate: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.value(x) * jax.nn.sigmoid(self.gate(x))
+
+
+def network(name: str, seed: int = 0) -> ow.Network:
+    """The test network called `name`; small, and alive: see `tests/laws/test_alive.py`."""
+    keys = iter(jax.random.split(jax.random.key(seed), 40))
+
+    def cell(kind, size, units=4):
+        options = {"r_min": 0.5, "max_phase": 1.5} if kind == "LRU" else {}
+        options |= {"leak": 0.6} if kind == "LeakyRNN" else {}
+        return getattr(ow.cells, kind)(size, units, key=next(keys), **options)
+
+    def linear(a, b):
+        return eqx.nn.Linear(a, b, key=next(keys))
+
+    if name == "LRU below maps":
+        below = cell("LRU", INPUT)
+        maps = linear(below.output_size, 5), eqx.nn.LayerNorm(5), eqx.nn.MLP(5, 4, 6, 1, key=next(keys))
+        return ow.stack(below, *maps, readout=linear(4, OUTPUT))
+    if name == "LRU blocks":
+        layers = [linear(INPUT, 4)]
+        for _ in range(2):
+            layers += [cell("LRU", 4), linear(8, 4), eqx.nn.LayerNorm(4), eqx.nn.MLP(4, 4, 6, 1, key=next(keys))]
+        return ow.stack(*layers, linear(4, OUTPUT), ow.cells.CumulativeMean(OUTPUT))
+    if name == "dag":
+        nodes = {"a": cell("GRU", INPUT, 3), "b": cell("RNN", 3 + INPUT), "mix": linear(7, 4), "c": cell("LSTM", 4, 3)}
+        nodes["out"] = linear(3 + 3, OUTPUT)
+        inputs = {"a": ("input",), "b": ("a", "input"), "mix": ("a", "b"), "c": ("mix",), "out": ("c", "a")}
+        return ow.Network(nodes, inputs, "out")
+    if name == "skip dag":
+        nodes = {"in": linear(INPUT, 4), "a": cell("LRU", 4, 3), "glu": Gated(linear(6, 4), linear(6, 4))}
+        nodes |= {"norm": eqx.nn.LayerNorm(4), "b": cell("IndRNN", 8), "out": linear(8, OUTPUT)}
+        inputs = {"in": ("input",), "a": ("in",), "glu": ("a",), "norm": ("glu",), "b": ("norm", "in")}
+        return ow.Network(nodes, inputs | {"out": ("b", "in")}, "out")
+    kind, depth = name.split(" x ")
+    kinds = ("GRU", "LRU", "LSTM", "RNN")[: int(depth)] if kind == "mixed" else (kind,) * int(depth)
+    layers, size = [], INPUT
+    for i, each in enumerate(kinds):
+        if i:
+            layers.append(eqx.nn.MLP(size, 3, 5, 1, jnp.tanh, key=next(keys)))
+            size = 3
+        layers.append(cell(each, size, 4 if i == 0 else 3))
+        size = layers[-1].output_size
+    return ow.stack(*layers, readout=linear(size, OUTPUT))
+
+
+def sample(length: int = 9, batch: int | None = 2, terminal: bool = False, seed: int = 0) -> ow.Sample:
+    """Random inputs and targets; losses at random steps, or only at the last."""
+    rng = np.random.default_rng(seed)
+    lead = (length,) if batch is None else (batch, length)
+    weight = rng.uniform(0.2, 1.0, lead) * (rng.uniform(size=lead) < 0.8)
+    if terminal:
+        weight = np.zeros(lead)
+        weight[..., -1] = 1.0
+    arrays = rng.normal(size=(*lead, INPUT)), rng.normal(size=(*lead, OUTPUT)), weight
+    return ow.Sample(*(jnp.asarray(a) for a in arrays))
+
+
+def flat(tree) -> np.ndarray:
+    """A tree of arrays as one vector."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)] or [np.zeros(0)])
+
+
+def distance(a, b) -> float:
+    """Relative distance of two trees of arrays."""
+    a, b = flat(a), flat(b)
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@eqx.filter_jit
+def run(algorithm, net, carry, window):
+    """One window, compiled."""
+    return algorithm.run(net, ow.losses.squared_error, carry, window)
+
+
+def cut(window, start, stop):
+    """Steps `start` to `stop` of a window, batched or not."""
+    axis = window.weight.ndim - 1
+    return jax.tree.map(lambda leaf: leaf[:, start:stop] if axis else leaf[start:stop], window)
+
+
+def windowed(algorithm, net, window, edges):
+    """Gradients of consecutive windows that end at `edges`, and the last carry."""
+    carry = algorithm.init(net, key=jax.random.key(0), batch=window.weight.shape[0] if window.batched else None)
+    gradients, start = [], 0
+    for stop in edges:
+        carry, estimate = run(algorithm, net, carry, cut(window, start, stop))
+        gradients.append(estimate.gradient)
+        start = stop
+    return gradients, carry
+
+
+@eqx.filter_jit
+def autodiff(net, window):
+    """Loss and gradient by differentiating the plain step-by-step unroll: independent of every algorithm here."""
+
+    def one(net, w):
+        return jnp.sum(w.weight * jax.vmap(ow.losses.squared_error)(net.unroll(w.input), w.target))
+
+    if window.batched:
+        return eqx.filter_value_and_grad(lambda n: jnp.mean(jax.vmap(lambda w: one(n, w))(window)))(net)
+    return eqx.filter_value_and_grad(lambda n: one(n, window))(net)

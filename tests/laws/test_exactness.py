@@ -1,0 +1,120 @@
+"""Equal to BPTT where exact, different where biased; BPTT itself against autodiff and finite differences."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import onward as ow
+from tests import claims
+from tests.claims import BY_ID, CLAIMS, autodiff, distance, flat, network, sample, windowed
+
+EXACT = [(c, name) for c in CLAIMS for name in c.exact]
+BIASED = [(c, name) for c in CLAIMS for name in c.biased]
+
+
+def ids(rows):
+    return [f"{claim.id}-{name.replace(' ', '_')}" for claim, name in rows]
+
+
+@pytest.mark.parametrize(("claim", "name"), EXACT, ids=ids(EXACT))
+def test_exact_gradient_is_bptts(claim, name):
+    net, window = network(name), sample()
+    assert claim.algorithm.exact_on(net) or "NthOrder" in claim.id
+    value, gradient = ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=claim.algorithm)
+    expected_value, expected = autodiff(net, window)
+    assert np.isclose(value, expected_value, rtol=1e-12)
+    assert distance(gradient, expected) <= 1e-9
+    for node in net.nodes:
+        if flat(expected.nodes[node]).size:
+            assert np.linalg.norm(flat(expected.nodes[node])) > 1e-8, f"{node} gets no gradient: the test sees nothing"
+            assert distance(gradient.nodes[node], expected.nodes[node]) <= 1e-9
+
+
+@pytest.mark.parametrize(("claim", "name"), BIASED, ids=ids(BIASED))
+def test_biased_gradient_differs(claim, name):
+    net, window = network(name), sample()
+    assert not claim.algorithm.exact_on(net)
+    _, gradient = ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=claim.algorithm)
+    assert distance(gradient, autodiff(net, window)[1]) > 1e-3
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
+def test_nodes_declared_exact_are_and_the_rest_are_not(claim):
+    """`exact_nodes` is the theory; here it is held against the numbers, node by node."""
+    for name in ("LRU x 2", "dag"):
+        net, window = network(name), sample()
+        exact = claim.algorithm.exact_nodes(net)
+        _, gradient = ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=claim.algorithm)
+        expected = autodiff(net, window)[1]
+        for node in net.nodes:
+            if not flat(expected.nodes[node]).size or (claim.id == "NthOrder-20"):
+                continue
+            error = distance(gradient.nodes[node], expected.nodes[node])
+            assert (error <= 1e-9) == (node in exact), (name, node, error)
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["per-step", "terminal"])
+@pytest.mark.parametrize("name", ["LSTM x 2", "mixed x 3", "dag"])
+def test_rtrl_gives_bptts_gradient_of_each_window(name, terminal):
+    """Window by window: the gradient of a window's losses by the parameters, through all of the past."""
+    net, window, edges = network(name), sample(terminal=terminal), (2, 3, 9)
+    gradients, _ = windowed(ow.RTRL(), net, window, edges)
+    start = 0
+    for gradient, stop in zip(gradients, edges, strict=True):
+        inside = (jnp.arange(9) >= start) & (jnp.arange(9) < stop)
+        masked = eqx.tree_at(lambda w: w.weight, window, window.weight * inside)
+        expected = autodiff(net, masked)[1]
+        if np.linalg.norm(flat(expected)) == 0:
+            assert np.linalg.norm(flat(gradient)) == 0
+        else:
+            assert distance(gradient, expected) <= 1e-9
+        start = stop
+
+
+def test_truncated_bptt_misses_what_rtrl_has():
+    """The control of the test above: without the carried influence the later windows are wrong."""
+    net, window = network("LSTM x 2"), sample()
+    rtrl, _ = windowed(ow.RTRL(), net, window, (4, 9))
+    truncated, _ = windowed(ow.BPTT(), net, window, (4, 9))
+    assert distance(truncated[0], rtrl[0]) <= 1e-9
+    assert distance(truncated[1], rtrl[1]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["LSTM x 2", "LRU x 1", "dag"])
+def test_bptt_against_finite_differences(name):
+    net, window = network(name), sample(batch=None)
+    _, gradient = ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=ow.BPTT())
+    parameters, static = eqx.partition(net, eqx.is_inexact_array)
+
+    @jax.jit
+    def value(parameters):
+        outputs = eqx.combine(parameters, static).unroll(window.input)
+        return jnp.sum(window.weight * jnp.sum((outputs - window.target) ** 2, axis=-1))
+
+    rng, step = np.random.default_rng(1), 1e-5
+    for _ in range(3):
+        direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), parameters)
+        moved = [jax.tree.map(lambda p, d, s=s: p + s * d, parameters, direction) for s in (step, -step)]
+        measured = (value(moved[0]) - value(moved[1])) / (2 * step)
+        assert np.isclose(measured, flat(gradient) @ flat(direction), rtol=1e-6)
+
+
+def test_zeroth_order_is_spatial_backpropagation():
+    net, window = network("dag"), sample()
+    both = [
+        ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=a)[1] for a in (ow.NthOrder(0), ow.SpatialBP())
+    ]
+    assert distance(*both) <= 1e-12
+
+
+def test_rows_cover_every_public_algorithm():
+    public = {
+        name
+        for name, value in vars(ow).items()
+        if isinstance(value, type) and issubclass(value, ow.Algorithm) and value is not ow.Algorithm
+    }
+    assert public == {type(claim.algorithm).__name__ for claim in CLAIMS}
+    assert len(BY_ID) == len(CLAIMS)
+    assert claims.CELLS == tuple(c for c in claims.CELLS if hasattr(ow.cells, c))

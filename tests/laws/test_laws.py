@@ -1,0 +1,157 @@
+"""Laws of every algorithm: windows, causality, memory, compilation, batches, saved carries."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import onward as ow
+from tests.claims import CLAIMS, cut, distance, flat, network, run, sample, windowed
+
+every = pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
+NETWORKS = ("GRU x 2", "LRU blocks")
+
+
+def total(gradients):
+    return jax.tree.map(lambda *leaves: sum(leaves), *gradients)
+
+
+@every
+@pytest.mark.parametrize("name", NETWORKS)
+def test_window_law(claim, name):
+    """With frozen parameters the summed gradient does not depend on how the sequence is cut."""
+    net, window = network(name), sample()
+    whole = windowed(claim.algorithm, net, window, (9,))[0][0]
+    pieces = [total(windowed(claim.algorithm, net, window, edges)[0]) for edges in ((1, 2, 9), (5, 9))]
+    for summed in pieces:
+        if claim.window_law:
+            assert distance(summed, whole) <= 1e-11
+        else:
+            assert distance(summed, whole) > 1e-3
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.algorithm.kind == "online"], ids=lambda c: c.id)
+def test_step_by_step_is_the_window(claim):
+    """Windows of one step, the recursion of the textbooks, leave the same carry as one window."""
+    net, window = network("mixed x 3"), sample(length=5)
+    _, steps = windowed(claim.algorithm, net, window, range(1, 6))
+    _, whole = windowed(claim.algorithm, net, window, (5,))
+    assert jax.tree.structure(steps) == jax.tree.structure(whole)
+    for a, b in zip(jax.tree.leaves(steps), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+
+
+@every
+def test_causality(claim):
+    """The gradient and the carry of a window do not depend on what comes after it."""
+    net, window = network("GRU x 2"), sample()
+    changed = jax.tree.map(lambda leaf: leaf.at[:, 5:].add(1.0), window)
+    first = windowed(claim.algorithm, net, window, (5,))
+    second = windowed(claim.algorithm, net, changed, (5,))
+    np.testing.assert_array_equal(flat(first), flat(second))
+
+
+@every
+def test_losses_of_weight_zero_do_not_count(claim):
+    net, window = network("GRU x 2"), sample()
+    silent = eqx.tree_at(lambda w: w.weight, window, jnp.zeros_like(window.weight))
+    (gradient,), _ = windowed(claim.algorithm, net, silent, (9,))
+    np.testing.assert_array_equal(flat(gradient), 0)
+
+
+@every
+def test_batch_is_the_mean_over_a_loop(claim):
+    net, window = network("GRU x 2"), sample()
+    value, gradient = ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=claim.algorithm)
+    singles = [
+        ow.value_and_grad(
+            net, ow.losses.squared_error, jax.tree.map(lambda leaf, i=i: leaf[i], window), algorithm=claim.algorithm
+        )
+        for i in range(2)
+    ]
+    assert np.isclose(value, np.mean([v for v, _ in singles]), rtol=1e-12)
+    assert distance(gradient, jax.tree.map(lambda a, b: (a + b) / 2, *[g for _, g in singles])) <= 1e-11
+
+
+@every
+def test_saved_carry_gives_the_same_bits(claim, tmp_path):
+    net, window = network("GRU x 2"), sample()
+    _, carry = windowed(claim.algorithm, net, window, (4,))
+    leaves, tree = jax.tree.flatten(carry)
+    np.savez(tmp_path / "carry.npz", *leaves)
+    with np.load(tmp_path / "carry.npz") as file:
+        restored = jax.tree.unflatten(tree, [jnp.asarray(file[name]) for name in file.files])
+    after = [run(claim.algorithm, net, c, cut(window, 4, 9)) for c in (carry, restored)]
+    np.testing.assert_array_equal(flat(after[0]), flat(after[1]))
+
+
+@pytest.mark.parametrize("claim", [CLAIMS[0], *(c for c in CLAIMS if c.id in ("RTRL", "SnAp-1"))], ids=lambda c: c.id)
+def test_jit_is_no_jit(claim):
+    net, window = network("LRU x 1"), sample(length=3)
+    carry = claim.algorithm.init(net, batch=2)
+    compiled = run(claim.algorithm, net, carry, window)
+    with jax.disable_jit():
+        plain = claim.algorithm.run(net, ow.losses.squared_error, carry, window)
+    np.testing.assert_allclose(flat(compiled), flat(plain), rtol=1e-10, atol=1e-13)
+
+
+@every
+def test_one_compilation_per_shape(claim):
+    net = network("RNN x 1")
+    count = 0
+
+    def counted(output, target):
+        nonlocal count
+        count += 1
+        return ow.losses.squared_error(output, target)
+
+    step = eqx.filter_jit(lambda n, c, w: claim.algorithm.run(n, counted, c, w))
+    carry = claim.algorithm.init(net, batch=2)
+    for seed in range(3):
+        carry, estimate = step(net, carry, sample(length=4, seed=seed))
+        net = eqx.apply_updates(net, jax.tree.map(lambda g: -0.01 * g, estimate.gradient))
+        first = count if seed == 0 else first
+    assert count == first > 0
+
+
+@every
+@pytest.mark.parametrize("name", ["RNN x 1", "LRU blocks"])
+def test_compiled_memory_is_flat_in_time(claim, name):
+    net = network(name)
+    parameters, static = eqx.partition(net, eqx.is_inexact_array)
+    carry = claim.algorithm.init(net)
+
+    def temporary(length):
+        def work(parameters, carry, window):
+            carry, estimate = claim.algorithm.run(
+                eqx.combine(parameters, static), ow.losses.squared_error, carry, window
+            )
+            return carry, estimate.gradient, estimate.loss
+
+        shapes = jax.eval_shape(lambda: sample(8, None))
+        window = jax.tree.map(lambda s: jax.ShapeDtypeStruct((length, *s.shape[1:]), s.dtype), shapes)
+        return jax.jit(work).lower(parameters, carry, window).compile().memory_analysis().temp_size_in_bytes
+
+    short, long = temporary(1_000), temporary(100_000)
+    if claim.flat_memory:
+        assert long == short
+    else:
+        assert long > 5 * short
+
+
+@every
+def test_networks_are_alive(claim):
+    """States move, are not saturated, and differ between steps: otherwise every comparison above is vacuous."""
+    for name in {*claim.exact, *claim.biased}:
+        net, window = network(name), sample(length=20)
+        state = net.initial_state()
+        values = []
+        step = eqx.filter_jit(lambda n, s, x: n.step(s, x))
+        for x in window.input[0]:
+            state, output = step(net, state, x)
+            values.append(flat([net.nodes[k].emit(state[k]) for k in net.recurrent_names]))
+            assert np.all(np.isfinite(output))
+        values = np.stack(values)
+        assert np.mean(np.std(values, axis=0) > 1e-2) > 0.7, name
+        assert np.mean(np.abs(values) > 0.99) < 0.3, name
