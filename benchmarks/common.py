@@ -1,0 +1,28 @@
+"""Timing for the benchmark scripts: medians of interleaved runs, so that ratios hold on a noisy machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+
+def medians(work: dict[str, Callable[[], object]], runs: int = 7) -> dict[str, float]:
+    """Median seconds of each function; one warm-up each, then all in turn, `runs` times."""
+    for function in work.values():
+        jax.block_until_ready(function())
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(runs):
+        for name, function in work.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(title: str, rows: dict[str, str]) -> None:
+    """Print a title and aligned rows."""
+    print(f"\n{title}")
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"  {name:<{width}}  {value}")
