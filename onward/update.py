@@ -19,12 +19,16 @@ from onward.sample import Sample
 
 
 class State(NamedTuple):
-    """What an update changes; the carry only where it lives from batch to batch."""
+    """What a step changes; the carry only where it lives from batch to batch.
+
+    `key` stays as it is: what is random in batch `count` (from 1) is drawn from the key folded with it.
+    """
 
     parameters: PyTree
     optimizer: PyTree
     carry: PyTree
     key: Array
+    count: Array
 
 
 def updates_per_batch(length: int, window: int | None) -> int:
@@ -50,14 +54,16 @@ def make_update(
         gradient = jax.tree.map(jnp.conj, estimate.gradient)
         updates, memory = full.update(gradient, state.optimizer, state.parameters, value=estimate.loss)
         parameters = optax.apply_updates(state.parameters, updates)
-        return State(parameters, memory, carry, state.key), (estimate.loss, optax.tree.norm(gradient))
+        return state._replace(parameters=parameters, optimizer=memory, carry=carry), (
+            estimate.loss,
+            optax.tree.norm(gradient),
+        )
 
     def update(state, batch):
-        key, fresh = jax.random.split(state.key)
-        state = state._replace(key=key)
+        state = state._replace(count=state.count + 1)
         if not stateful:
-            network = eqx.combine(state.parameters, static)
-            state = state._replace(carry=algorithm.init(network, key=fresh, batch=batch.weight.shape[0]))
+            network, key = eqx.combine(state.parameters, static), jax.random.fold_in(state.key, state.count)
+            state = state._replace(carry=algorithm.init(network, key=key, batch=batch.weight.shape[0]))
         size = window or batch.length
         count, rest = divmod(batch.length, size)
         cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
@@ -74,7 +80,7 @@ def make_update(
         return state if stateful else state._replace(carry=None), figures
 
     everywhere = cast(Any, devices.replicated)
-    where = State(everywhere, everywhere, devices.spread, everywhere), everywhere
+    where = State(everywhere, everywhere, devices.spread, everywhere, everywhere), everywhere
     return jax.jit(update, donate_argnums=0, out_shardings=where)
 
 
@@ -87,14 +93,13 @@ def initial_state(
     devices: Devices,
 ) -> State:
     """The state before the first step, in buffers of its own; `batch` if the carry is to live from batch to batch."""
-    keys = jax.random.split(jax.random.key(seed))
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
-    parameters = devices.copy(jax.device_get(parameters))
+    parameters, key = devices.copy((jax.device_get(parameters), jax.random.key(seed)))
     carry = None
     if batch is not None:
-        fresh = jax.jit(lambda p: algorithm.init(eqx.combine(p, static), key=keys[0], batch=batch))(parameters)
-        carry = devices.copy(fresh, spread=True)
-    return State(parameters, devices.copy(optimizer.init(parameters)), carry, devices.copy(keys[1]))
+        begin = lambda p, k: algorithm.init(eqx.combine(p, static), key=jax.random.fold_in(k, 0), batch=batch)  # noqa: E731
+        carry = devices.copy(jax.jit(begin)(parameters, key), spread=True)
+    return State(parameters, devices.copy(optimizer.init(parameters)), carry, key, devices.copy(jnp.uint32(0)))
 
 
 def restore_state(path: str | os.PathLike, state: State, devices: Devices) -> tuple[State, PyTree]:
