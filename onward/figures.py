@@ -99,7 +99,7 @@ def cost(runs: Sequence[Curves], *, seconds_label: str) -> "Figure":
         (
             "Memory",
             "memory of the compiled training step, MB",
-            [_scaled(run.memory, 1e6) for run in runs],
+            [_megabytes(run) for run in runs],
             "{:,.3g} MB",
         ),
     ]

@@ -15,6 +15,7 @@ import numpy as np
 from onward import figures
 from onward.figures import Curves
 
+COLUMNS = ("algorithm", "test loss", "score", "s / epoch", "memory", "gradient", "cosine mean", "cosine last")
 RESULTS, METRICS, CONFIG, PAGE = "results.json", "metrics.jsonl", "config.toml", "report.html"
 
 
@@ -77,9 +78,12 @@ def load(folder: Path) -> Comparison:
     return Comparison(**{**table, "results": tuple(Result(**result) for result in table["results"])})
 
 
-def write(folder: Path) -> Path:
-    """Write figures and `report.html` into a folder that holds results, metrics and configuration; the page's path."""
-    comparison = load(folder)
+def write(folder: Path, comparison: Comparison | None = None) -> Path:
+    """Write figures and `report.html` into a folder that holds metrics and configuration; the page's path.
+
+    `comparison`: by default what `results.json` in the folder says.
+    """
+    comparison = comparison or load(folder)
     events = read_events(folder / METRICS)
     curves = [curves_of(comparison, result, events.get(result.slug, [])) for result in comparison.results]
     curves = [curve for curve in curves if curve is not None]
@@ -165,10 +169,10 @@ def render(comparison: Comparison, drawings: Mapping[str, str], config: str) -> 
 
 def columns(comparison: Comparison) -> list[str]:
     """Headings of the table of results, on the screen and in the report."""
-    score = "test accuracy" if comparison.task["primary"] == "accuracy" else f"test {comparison.task['primary']}"
-    score = score.replace("_", " ")
-    epoch = "s / epoch" if comparison.task["epochs"] else "s / 1,000 batches"
-    return ["algorithm", "test loss", score, epoch, "memory", "gradient", "cosine mean", "cosine last"]
+    named = {"score": f"test {comparison.task['primary'].replace('_', ' ')}"}
+    if not comparison.task["epochs"]:
+        named["s / epoch"] = "s / 1,000"
+    return [named.get(name, name) for name in COLUMNS]
 
 
 def row(comparison: Comparison, result: Result) -> list[str]:
@@ -184,17 +188,17 @@ def row(comparison: Comparison, result: Result) -> list[str]:
         shown,
         number(result.seconds_per_epoch, 1),
         size(result.memory),
-        exactness(result),
+        exactness(result.exact, result.exact_share),
         number(result.cosine_mean, 3),
         number(result.cosine_last, 3),
     ]
 
 
-def exactness(result: Result) -> str:
+def exactness(exact: bool, share: float) -> str:
     """`exact`, or `biased` with the share of parameters that are exact all the same."""
-    if result.exact:
+    if exact:
         return "exact"
-    return f"biased (exact for {100 * result.exact_share:.0f} %)" if result.exact_share else "biased"
+    return f"biased (exact for {100 * share:.0f}\u00a0%)" if share else "biased"
 
 
 def summary(comparison: Comparison) -> str:
@@ -222,7 +226,8 @@ def notes(comparison: Comparison) -> list[str]:
         "Every algorithm starts from the same weights and sees the same batches in the same order. A name followed by "
         "@n updates the weights after every n steps while the sequence runs; without it there is one update at the end "
         "of each sequence.",
-        "Test figures are those of the weights that were best on the validation set.",
+        "Test figures are those of the weights that were best on the validation set. Seconds are for one "
+        f"{comparison.epoch_text}, training alone.",
         "Memory is that of the compiled training step: its arguments, results and temporary arrays on all devices, as "
         f"the compiler plans them.{process}",
         "Exact: by theory, the gradient of a whole sequence at fixed weights is BPTT's. Biased: it is not; in brackets "

@@ -1,0 +1,3 @@
+"""The command line: `onward compare | train | evaluate | list`, one file per command."""
+
+from onward.cli.main import main as main

@@ -1,0 +1,150 @@
+"""What can be set on the command line and in a configuration file, with the help text of each option."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network; its sizes of input and output are the task's."""
+
+    kind: Literal["lru-blocks", "stack"] = "lru-blocks"
+    """lru-blocks: blocks of LRU, linear map, layer norm and MLP (the MNIST98 network). stack: layers of one cell."""
+    cell: str = "gru"
+    """Cell of a stack, with options: rnn, gru, lstm, lru:r_min=0.9, indrnn, leaky-rnn:leak=0.8, antisymmetric-rnn."""
+    layers: int = 4
+    """Recurrent layers."""
+    units: int = 32
+    """Units in each recurrent layer; of an LRU, complex ones."""
+    width: int = 32
+    """Features handed from block to block (lru-blocks)."""
+    r_min: float = 0.9
+    """Smallest modulus of the initial eigenvalues (lru-blocks)."""
+    r_max: float = 1.0
+    """Largest modulus of the initial eigenvalues (lru-blocks)."""
+    pooling: Literal["auto", "on", "off"] = "auto"
+    """Mean of all outputs so far as the output; auto: on where an image is asked about at every step."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW. Recurrent parameters have no weight decay."""
+
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: decays to 0 at the last step."""
+    warmup: int = 0
+    """Steps in which the learning rate rises from 0 to its peak."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of all parameters that are not recurrent."""
+    recurrent_factor: float = 0.5
+    """Learning rate of recurrent parameters, as a multiple of that of the others."""
+    clip: float = 1.0
+    """Largest global norm of a gradient; 0 leaves gradients as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Options that every run has."""
+
+    task: str = "mnist98"
+    """Task, with options: mnist98, copy:length=10,delay=20, adding:length=200, delayed-xor, smnist, psmnist."""
+    out: Folder = None
+    """Folder for everything the run writes; made if it is not there. By default one in runs/, named after the time."""
+    config: File = None
+    """TOML file with values for these options ([network] and [optimizer] are tables); options given here win."""
+    resume: bool = False
+    """Go on with the unfinished run in --out, with its own configuration."""
+    seed: int = 0
+    """Seed of initial weights and of the order of the data."""
+    steps: Count = None
+    """Batches to train on."""
+    epochs: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Passes over the training set, instead of --steps."""
+    batch_size: int = 64
+    """Sequences in a batch."""
+    validate_every: Count = None
+    """Batches between looks at the validation set; by default a twentieth of the run."""
+    align_every: Count = None
+    """Batches between measurements of the cosine with BPTT's gradient; by default a fortieth of the run, 0: never."""
+    checkpoint_every: Count = None
+    """Batches between checkpoints; by default a twentieth of the run. There is also one whenever the run stops."""
+    devices: Count = None
+    """Virtual CPU devices the batch is spread over; by default one per core, if the batch divides by them."""
+    memory_fraction: float = 0.8
+    """Share of the available memory that a training step may need before it is declined."""
+    force: bool = False
+    """Run even what is estimated not to fit in memory."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(RunConfig):
+    """Train one network with several algorithms from the same weights on the same batches, and report on them.
+
+    An algorithm is written as a name, its options after a colon, and after @ the steps between its updates:
+    spatialbp, bptt, bptt:checkpoint=sqrt, snap1, eprop:depth=traces, rtrl, rtrl:decay=0.99, nth-order:5. snap1@14
+    updates after every 14 steps while the sequence runs; without @ there is one update at the sequence's end.
+    `onward list` describes all of them. Before it trains, each algorithm's memory and time on this network are
+    estimated; what cannot fit in memory is left out.
+    """
+
+    algorithms: tuple[str, ...] = ("spatialbp", "bptt", "snap1@14")
+    """Algorithms to compare, for example: spatialbp bptt snap1@14 rtrl."""
+    preset: Literal["demo", "quick", "full"] = "demo"
+    """demo: a few minutes. full: 1,000,000 samples, as published. quick: a small network for seconds, as a check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Train one network with one algorithm on one task, and test it.
+
+    The algorithm is written as a name, its options after a colon, and after @ the steps between its updates:
+    bptt, bptt:checkpoint=sqrt, snap1@14, eprop:depth=traces, rtrl:decay=0.99, nth-order:5. Without @ there is one
+    update at a sequence's end. `onward list` describes all of them.
+    """
+
+    algorithm: str = "bptt"
+    """Algorithm, for example bptt, snap1@14 or rtrl@1."""
+    patience: Count = None
+    """Stop after so many looks at the validation set without a new best."""
+    stateful: bool = False
+    """Carry states and traces over from batch to batch instead of starting each sequence anew."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files into the run's folder (needs the extra: pip install 'onward[tensorboard]')."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Rebuild the network and the task of a checkpoint, and measure it on data it was not trained on."""
+
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
+    """Checkpoint file, or the folder of a run."""
+    split: Literal["test", "validation"] = "test"
+    """Data to evaluate on."""
+    which: Literal["best", "last"] = "best"
+    """Parameters: those that were best on the validation set, or the last ones."""
+    batch_size: int = 500
+    """Sequences evaluated at once."""
+    json: bool = False
+    """Print one line of JSON instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListConfig:
+    """Describe what there is: algorithms with exactness, memory, passes and source; tasks; cells; networks."""
+
+    what: Annotated[
+        tyro.conf.Positional[Literal["all", "algorithms", "tasks", "cells", "networks"]],
+        tyro.conf.arg(metavar="[algorithms|tasks|cells|networks]"),
+    ] = "all"
+    """Only one of these; everything by default."""

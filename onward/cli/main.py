@@ -1,0 +1,79 @@
+"""The entry point: which command, and how errors end."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from onward.cli.errors import RunError, StoppedError, UsageError
+
+COMMANDS = {
+    "compare": "train one network with several algorithms and report on them",
+    "train": "train one network with one algorithm on one task",
+    "evaluate": "test the network of a checkpoint",
+    "list": "describe the algorithms, tasks, cells and networks",
+}
+OVERVIEW = """usage: onward COMMAND [OPTION ...]
+
+Train recurrent networks forward in time, and compare ways of assigning credit.
+
+commands:
+{commands}
+
+`onward COMMAND --help` explains each option. To begin with:
+
+  onward compare --task mnist98                  some minutes: a report in runs/
+  onward compare --task mnist98 --preset full    1,000,000 samples, as published
+  onward train --task copy --algorithm rtrl@1    learn after every step
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command that `words` (by default those of the process) ask for; returns the exit code.
+
+    0: done. 1: the run failed. 2: the request makes no sense. 130: stopped by Ctrl-C or SIGTERM.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    name = words[0] if words else ""
+    if name in ("-h", "--help", "help"):
+        lines = [f"  {command:<10}{text}" for command, text in COMMANDS.items()]
+        print(OVERVIEW.format(commands="\n".join(lines)), end="")
+        return 0
+    if name == "--version":
+        print(f"onward {_version()}")
+        return 0
+    try:
+        return _run(name, words[1:])
+    except (UsageError, RunError, StoppedError) as error:
+        _complain(name, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain(name, "interrupted before there was anything to keep; run the same command to start again.")
+        return StoppedError.exit_code
+    except BrokenPipeError:  # the reader of a pipe went away, as in `onward list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(name: str, words: list[str]) -> int:
+    if not name:
+        raise UsageError(f"give a command: {', '.join(COMMANDS)}; see onward --help.")
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."
+        raise UsageError(f"there is no command {name!r}; {hint}")
+    return importlib.import_module(f"onward.cli.{name}").run(words)
+
+
+def _complain(name: str, sentence: str) -> None:
+    prefix = f"onward {name}" if name in COMMANDS else "onward"
+    print(f"{prefix}: {sentence}", file=sys.stderr)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("onward")
+    except metadata.PackageNotFoundError:
+        return "of an uninstalled checkout"

@@ -1,0 +1,134 @@
+"""From the words on the command line to a checked configuration."""
+
+import contextlib
+import dataclasses
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from onward.cli import toml
+from onward.cli.config import CompareConfig, RunConfig
+from onward.cli.errors import UsageError
+from onward.cli.presets import PRESETS
+
+T = TypeVar("T")
+R = TypeVar("R", bound=RunConfig)
+
+
+def parse_run(kind: type[R], command: str, words: list[str]) -> R:
+    """The configuration of a run: defaults, then preset, then TOML file, then the words themselves.
+
+    With `--resume` the configuration that the run's folder holds is what the words are applied to.
+    **Raises.** `UsageError` on anything that cannot be; `SystemExit(0)` after help.
+    """
+    asked = parse(kind, command, words)  # everything is known and of the right type; also prints help
+    default: Any = kind()
+    table: dict[str, Any] = {}
+    source = ""
+    if asked.resume:
+        if asked.out is None:
+            raise UsageError("--resume needs --out DIR, the folder of the run to go on with; add it.")
+        if asked.config is not None:
+            raise UsageError("--resume takes the configuration from the run's folder; leave --config out.")
+        stored = asked.out / "config.toml"
+        if not stored.is_file():
+            raise UsageError(
+                f"there is no run to resume in {asked.out} (no config.toml); leave --resume out to start one."
+            )
+        table, source = toml.read(stored), str(stored)
+    elif asked.config is not None:
+        table, source = toml.read(asked.config), str(asked.config)
+    if isinstance(default, CompareConfig) and not asked.resume:
+        default = _with_preset(default, words, table, source)
+    default = toml.merge(default, table, source)
+    config = parse(kind, command, words, default)
+    if asked.resume:
+        _unchanged(default, config)
+    check(config)
+    return config
+
+
+def parse(kind: type[T], command: str, words: list[str], default: T | None = None) -> T:
+    """`words` as a dataclass; a `UsageError` of one sentence where tyro would print a box."""
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            if default is None:
+                return tyro.cli(kind, prog=f"onward {command}", args=words)
+            return tyro.cli(kind, prog=f"onward {command}", args=words, default=default)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_one_sentence(output.getvalue(), command)) from None
+
+
+def check(config: RunConfig) -> None:
+    """Raise a `UsageError` that names the first option whose value makes no sense."""
+    positive = ["batch_size", "steps", "epochs", "validate_every", "checkpoint_every", "devices", "patience"]
+    for name in positive:
+        _at_least(config, name, 1 if name != "epochs" else None)
+    _at_least(config, "align_every", 0)
+    _at_least(config, "seed", 0)
+    for name in ("layers", "units", "width"):
+        _at_least(config.network, name, 1, "network.")
+    for name in ("warmup", "weight_decay", "recurrent_factor", "clip"):
+        _at_least(config.optimizer, name, 0, "optimizer.")
+    _at_least(config.optimizer, "learning_rate", None, "optimizer.")
+    if config.steps is not None and config.epochs is not None:
+        raise UsageError("--steps and --epochs say the same thing in two ways; give one of them.")
+    if not 0 < config.memory_fraction <= 1:
+        raise UsageError(f"--memory-fraction must be above 0 and at most 1, got {config.memory_fraction}.")
+    if isinstance(config, CompareConfig) and not config.algorithms:
+        raise UsageError(
+            "--algorithms needs at least one algorithm, for example: --algorithms spatialbp bptt snap1@14."
+        )
+
+
+def _with_preset(default: CompareConfig, words: list[str], table: dict[str, Any], source: str) -> CompareConfig:
+    name = parse(CompareConfig, "compare", words, toml.merge(default, table, source)).preset
+    return toml.merge(dataclasses.replace(default, preset=name), PRESETS[name], f"preset {name}")
+
+
+def _unchanged(stored: RunConfig, config: RunConfig) -> None:
+    may_change = {"out", "resume", "config", "force", "memory_fraction", "devices"}
+    for field in dataclasses.fields(config):
+        if field.name not in may_change and getattr(stored, field.name) != getattr(config, field.name):
+            option = field.name.replace("_", "-")
+            raise UsageError(
+                f"--resume goes on with the run as it was configured, and --{option} differs from that; "
+                f"leave --{option} out, or start a new run in another folder."
+            )
+
+
+def _at_least(config: Any, name: str, minimum: float | None, prefix: str = "") -> None:
+    """`minimum` None: above 0."""
+    value = getattr(config, name, None)
+    if value is None:
+        return
+    option = f"--{prefix}{name}".replace("_", "-")
+    if not math.isfinite(value) or (value <= 0 if minimum is None else value < minimum):
+        bound = "above 0" if minimum is None else f"at least {minimum}"
+        raise UsageError(f"{option} must be {bound}, got {value}.")
+
+
+def _one_sentence(box: str, command: str) -> str:
+    """What tyro wrote into a box, up to its first ruler, as one sentence with a hint."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ").strip() for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    rulers = [index for index, line in enumerate(lines) if line and set(line) == {"─"}]
+    head = " ".join(line for line in lines[: rulers[0] if rulers else None] if line)
+    head = re.split(r"\s*Got errors:", head)[0].rstrip(" .,;:")
+    head = re.sub(r"\. ([A-Z])", lambda match: "; " + match.group(1).lower(), head)
+    head = re.sub(r"no type matching \S+ could be instantiated from \['?(.*?)'?\]", r"\1 is not a value for it", head)
+    near = re.search(r"Perhaps you meant:\s*(--?\S+)", " ".join(lines))
+    hint = f"did you mean {near.group(1)}?" if near else f"see onward {command} --help."
+    return f"{head[:1].lower() + head[1:]}; {hint}"
+
+
+def default_folder(name: str, now: str) -> Path:
+    """Where a run goes that was given no folder."""
+    return Path("runs") / f"{name}-{now}"

@@ -1,0 +1,115 @@
+"""The only place where names become classes: algorithms, cells, networks and tasks."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+
+from onward import algorithms, cells, networks
+from onward.algorithms import Algorithm
+from onward.cells import Cell
+from onward.cli.config import NetworkConfig
+from onward.cli.errors import UsageError
+from onward.cli.specs import Spec, call, choose, options_of, parse, sentence
+from onward.network import Network
+from onward.tasks import TASKS, Task
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "bptt": algorithms.BPTT,
+    "nth-order": algorithms.NthOrder,
+    "spatialbp": algorithms.SpatialBP,
+    "rtrl": algorithms.RTRL,
+    "snap": algorithms.SnAp,
+    "eprop": algorithms.EProp,
+}
+SHORT = {"snap1": "snap:1"}
+CELLS: dict[str, Callable[..., Cell]] = {
+    "rnn": cells.RNN,
+    "gru": cells.GRU,
+    "lstm": cells.LSTM,
+    "lru": cells.LRU,
+    "indrnn": cells.IndRNN,
+    "leaky-rnn": cells.LeakyRNN,
+    "antisymmetric-rnn": cells.AntisymmetricRNN,
+}
+NETWORKS: dict[str, str] = {
+    "lru-blocks": "blocks of LRU, linear map, layer norm and MLP, without skips; the MNIST98 network",
+    "stack": "layers of one cell (network.cell) and an affine readout",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm as asked for on the command line, and the steps between its updates (None: one per sequence)."""
+
+    text: str
+    algorithm: Algorithm
+    window: int | None
+
+    @property
+    def label(self) -> str:
+        """How tables and plots call it, e.g. `SnAp(1) @14`."""
+        shown = [
+            f"{value}" if f.name == "n" else f"{f.name}={value}"
+            for f in fields(self.algorithm)
+            if (value := getattr(self.algorithm, f.name)) != f.default or f.name == "n"
+        ]
+        name = type(self.algorithm).__name__ + (f"({', '.join(shown)})" if shown else "")
+        return name if self.window is None else f"{name} @{self.window}"
+
+    @property
+    def slug(self) -> str:
+        """A name for its folder, e.g. `snap1-w14`."""
+        text = self.text.lower().replace("@", "-w")
+        return "".join(c if c.isalnum() or c in "-." else "-" for c in text)
+
+    def updates(self, length: int) -> int:
+        """Updates made while one sequence of `length` steps runs."""
+        return 1 if self.window is None else -(-length // self.window)
+
+    def exact_on(self, network: Network, length: int) -> bool:
+        """Whether the gradient of a whole sequence at fixed parameters is BPTT's; truncated BPTT's is not."""
+        truncated = self.algorithm.kind == "offline" and self.window is not None and self.window < length
+        return self.algorithm.exact_on(network) and not truncated
+
+
+def make_algorithm(text: str) -> Choice:
+    """The algorithm that `text` names, e.g. `nth-order:5`, `bptt:checkpoint=sqrt` or `snap1@14`."""
+    spec = parse(text, "algorithm", windowed=True)
+    if spec.name in SHORT:
+        full = parse(SHORT[spec.name], "algorithm")
+        spec = Spec(spec.text, full.name, full.positional + spec.positional, spec.options, spec.window)
+    return Choice(spec.text, call(choose(spec, ALGORITHMS, "algorithm"), spec, "algorithm"), spec.window)
+
+
+def make_task(text: str) -> Task:
+    """The task that `text` names, e.g. `mnist98` or `copy:length=5,delay=20`."""
+    spec = parse(text, "task")
+    try:
+        return call(choose(spec, TASKS, "task"), spec, "task")
+    except OSError as error:
+        raise UsageError(str(error)) from error
+
+
+def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
+    """The network of `config` with the task's sizes; initial weights are a function of `seed` alone."""
+    key = jax.random.key(seed)
+    pooling = wants_pooling(task) if config.pooling == "auto" else config.pooling == "on"
+    sizes: dict[str, Any] = {"units": config.units, "layers": config.layers, "pooling": pooling, "key": key}
+    if config.kind == "lru-blocks":
+        make = functools.partial(networks.lru_blocks, width=config.width, r_min=config.r_min, r_max=config.r_max)
+    else:
+        spec = parse(config.cell, "cell")
+        cell = choose(spec, CELLS, "cell")
+        make = functools.partial(networks.cell_stack, cell, **options_of(cell, spec, "cell"))
+    try:
+        return make(input_size=task.input_size, output_size=task.output_size, **sizes)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the network cannot be built: {sentence(error)}") from error
+
+
+def wants_pooling(task: Task) -> bool:
+    """Whether a network for this task ends with a cumulative mean: images that are asked about at every step."""
+    return task.name == "mnist98" or bool(task.options.get("every_step"))

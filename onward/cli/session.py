@@ -1,0 +1,119 @@
+"""What every run needs around its training: devices, a folder, a gentle stop, figures about the machine."""
+
+import contextlib
+import os
+import platform
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import jax
+
+from onward.cli import toml
+from onward.cli.config import RunConfig
+from onward.cli.errors import UsageError
+
+CONFIG, CHECKPOINT, METRICS, RESULT = "config.toml", "checkpoint.safetensors", "metrics.jsonl", "result.json"
+SEQUENCES_PER_DEVICE = 8  # fewer are not worth a device of their own
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def use_devices(batch_size: int, asked: int | None) -> None:
+    """Ask JAX for one virtual CPU device per core, as far as the batch divides by them; before its backend starts.
+
+    What the environment says about devices (JAX_NUM_CPU_DEVICES, XLA_FLAGS) goes first.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    if asked is not None and batch_size % asked:
+        raise UsageError(f"--devices must divide --batch-size ({batch_size}), got {asked}.")
+    most = max(1, min(cores(), batch_size // SEQUENCES_PER_DEVICE))
+    count = asked or next(count for count in range(most, 0, -1) if batch_size % count == 0)
+    with contextlib.suppress(RuntimeError):  # the backend runs already, since main() was called from Python
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def open_folder(config: RunConfig, default: str, finished: str) -> Path:
+    """The run's folder, made and known to be writable; `finished` is the file that a finished run leaves.
+
+    **Raises.** `UsageError` if it cannot be written, or holds a run already and `--resume` was not asked for.
+    """
+    folder = config.out or Path("runs") / f"{default}-{datetime.now():%Y%m%d-%H%M%S}"
+    if (folder / finished).exists():
+        raise UsageError(f"{folder} already holds a finished run; choose another folder with --out, or delete it.")
+    if not config.resume and (folder / CONFIG).exists():
+        raise UsageError(f"{folder} holds an unfinished run; go on with it with --resume, or choose another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}); choose another folder with --out.") from None
+    return folder
+
+
+def keep_config(config: RunConfig, folder: Path) -> None:
+    """Write the resolved configuration, from which the run can be repeated or resumed."""
+    text = "# The configuration of this run, with all defaults filled in.\n" + toml.dump(config)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def gentle_stop() -> Iterator[None]:
+    """Within it SIGTERM does what Ctrl-C does: the step is finished, a checkpoint is written, the command ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def compilation_cache(folder: Path) -> Iterator[None]:
+    """Keep what XLA compiles in the run's folder while it lasts: the estimate's step then need not be compiled twice.
+
+    A run that is killed leaves it there, and resumes the faster for it.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:  # the user's own
+        yield
+        return
+    cache = folder / ".compiled"
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    for name, value in zip(names, (str(cache), 0.5), strict=True):
+        jax.config.update(name, value)
+    try:
+        yield
+        shutil.rmtree(cache, ignore_errors=True)
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def peak_rss() -> int | None:
+    """Most memory that this process has held so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def machine() -> str:
+    """The machine and the devices in use, for reports."""
+    devices = jax.devices()
+    kind = "virtual CPU device" if devices[0].platform == "cpu" else devices[0].device_kind
+    plural = "s" if len(devices) > 1 else ""
+    return f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {len(devices)} {kind}{plural}"

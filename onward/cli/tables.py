@@ -1,0 +1,80 @@
+"""Tables on the screen."""
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from onward import report
+from onward.cli.running import Job
+from onward.diagnostics import Cost
+from onward.report import Comparison
+
+GRADIENT = report.COLUMNS.index("gradient")
+
+
+def estimates(jobs: Sequence[Job], costs: Mapping[str, Cost]) -> Table:
+    """What each algorithm will cost on this network."""
+    steps = jobs[0].steps
+    table = _table(f"Estimated for {steps:,} batches of {jobs[0].config.batch_size}")
+    table.add_column("algorithm", style="bold", no_wrap=True)
+    table.add_column("gradient")
+    for name in ("carries", "memory", "s / batch", "training"):
+        table.add_column(name, justify="right")
+    for job in jobs:
+        cost = costs[job.choice.slug]
+        exact = job.choice.exact_on(job.network, job.task.length)
+        total = "–" if cost.seconds is None else duration(cost.seconds * steps)
+        table.add_row(
+            job.choice.label,
+            report.exactness(exact, 0.0),
+            report.size(cost.carry),
+            report.size(cost.memory),
+            report.number(cost.seconds, 3),
+            "[red]declined[/red]" if cost.declined else total,
+        )
+    declined = [
+        f"{job.choice.label}: {costs[job.choice.slug].declined}." for job in jobs if costs[job.choice.slug].declined
+    ]
+    if declined:
+        table.caption = " ".join(declined) + " --force runs it all the same."
+    return table
+
+
+def results(comparison: Comparison) -> Table:
+    """What came of each algorithm, as in the report but for the share of parameters that are exact."""
+    table = _table(f"{comparison.title}: {comparison.steps:,} batches of {comparison.batch_size}")
+    for index, name in enumerate(report.columns(comparison)):
+        left = index in (0, GRADIENT)
+        table.add_column(name, style="bold" if index == 0 else None, justify="left" if left else "right", no_wrap=left)
+    for result in comparison.results:
+        row = report.row(comparison, result)
+        row[GRADIENT] = report.exactness(result.exact, 0.0)
+        if result.status != "finished":
+            row[1] = f"[red]{result.status}[/red]"
+        table.add_row(*row)
+    table.caption = "memory: of the compiled training step; gradient, cosine: against BPTT's of the whole sequence"
+    return table
+
+
+def duration(seconds: float) -> str:
+    """A time that a person can read, such as `2 min 5 s`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if seconds < 600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption_justify="left")
+
+
+def metrics(title: str, values: Mapping[str, float]) -> str:
+    """What an evaluation found, as a few lines."""
+    shown = {
+        name: f"{100 * value:.2f} %" if name == "accuracy" else report.number(value) for name, value in values.items()
+    }
+    width = max(map(len, shown))
+    return "\n".join([title, *(f"  {name.replace('_', ' '):<{width}}  {text}" for name, text in shown.items())])
