@@ -20,7 +20,7 @@ except ImportError:
 
 needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed; `pip install onward[torch]`")
 KINDS = ("RNN", "GRU", "LSTM")
-TIME, BATCH, INPUT, UNITS = 7, 3, 2, 4
+TIME, BATCH, INPUT, UNITS = 6, 3, 2, 4
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
@@ -50,14 +50,14 @@ def as_network(built):
     return built if isinstance(built, ow.Network) else ow.stack(built)
 
 
-def assert_close(actual, expected, tolerance, alive=True):
+def assert_close(actual, expected, tolerance):
     actual, expected = jax.tree.leaves_with_path(actual), jax.tree.leaves(expected)
     assert len(actual) == len(expected) > 0
     for (path, a), b in zip(actual, expected, strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
-        assert not alive or np.linalg.norm(b) > 1e-4, f"{path} has no gradient: the test sees nothing"
-        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-14, path
+        assert np.linalg.norm(b) > 1e-4, f"{path} has no gradient: the test sees nothing"
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b), path
 
 
 def refuse_torch(monkeypatch):
@@ -72,10 +72,7 @@ def refuse_torch(monkeypatch):
 
 
 def runner(network, algorithm):
-    return jax.jit(
-        lambda carry, part: algorithm.run(network, ow.losses.squared_error, carry, part),
-        compiler_options={"xla_backend_optimization_level": 0},  # nearly all of the time here is compilation
-    )
+    return jax.jit(lambda carry, part: algorithm.run(network, ow.losses.squared_error, carry, part))
 
 
 @needs_torch
@@ -105,15 +102,14 @@ def test_rtrl_is_pytorchs_autograd_window_by_window(kind, layers):
     network, algorithm = as_network(from_torch(source)), ow.RTRL()
     run = runner(network, algorithm)
     carry = algorithm.init(network, batch=BATCH)
-    for start, stop in ((0, 1), (1, 4), (4, 7)):
+    for start, stop in ((0, 2), (2, 4), (4, 6)):
         carry, estimate = run(carry, jax.tree.map(lambda leaf, at=slice(start, stop): leaf[:, at], window))
         chosen = (np.arange(TIME) >= start) & (np.arange(TIME) < stop)
         only = ow.Sample(window.input, window.target, window.weight * chosen)
         source.zero_grad()
         torch_loss(source, only)[1].backward()
         expected = as_network(gradient_from_torch(source))
-        # At the very first step there is no past for the recurrent weights to read: their gradient is zero.
-        assert_close(estimate.gradient.nodes, expected.nodes, 1e-10, alive=start > 0)
+        assert_close(estimate.gradient.nodes, expected.nodes, 1e-10)
     if kind == "GRU":
         for name in network.nodes:  # the reset gate's own weights, where others are off
             ours, theirs = (tree.nodes[name].weight_hh[:, 0] for tree in (estimate.gradient, expected))
@@ -158,7 +154,8 @@ def test_layout_by_hand():
 def test_gradients_travel_both_ways():
     source, window = module("GRU", 2), sample()
     network = from_torch(source)
-    _, gradient = ow.value_and_grad(network, ow.losses.squared_error, window, algorithm=ow.BPTT())
+    value, gradient = ow.value_and_grad(network, ow.losses.squared_error, window, algorithm=ow.BPTT())
+    assert abs(float(value) - torch_loss(source, window)[1].item()) < 1e-12
     torch_loss(source, window)[1].backward()
     assert jax.tree.structure(gradient_from_torch(source)) == jax.tree.structure(gradient)
     for parameter, ours in zip(source.parameters(), to_torch(gradient).parameters(), strict=True):

@@ -14,7 +14,6 @@ from tests.reference.steps import Layer
 
 INPUT, UNITS, OUTPUT, TIME = 2, 4, 2, 7
 WINDOWS = (1, 3, 3)
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 0}  # nearly all of the time here is compilation
 FIELDS = {
     "RNN": ("weight_ih", "weight_hh", "bias_ih", "bias_hh"),
     "GRU": ("weight_ih", "weight_hh", "bias_ih", "bias_hh"),
@@ -67,9 +66,7 @@ def readout(net):
 def ours(net, algorithm, windows=WINDOWS):
     """Per window the gradients by node, as dicts of NumPy arrays."""
     window = ow.Sample(*map(jnp.asarray, data()))
-    run = jax.jit(
-        lambda carry, part: algorithm.run(net, ow.losses.squared_error, carry, part), compiler_options=FAST_TO_COMPILE
-    )
+    run = jax.jit(lambda carry, part: algorithm.run(net, ow.losses.squared_error, carry, part))
     carry, results, start = algorithm.init(net), [], 0
     for length in windows:
         carry, estimate = run(carry, jax.tree.map(lambda leaf, at=slice(start, start + length): leaf[at], window))
