@@ -53,7 +53,9 @@ def main() -> None:
     size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     carried = sum(leaf.size for leaf in jax.tree.leaves(carry.memory)) / options.batch
     rows = {"forward": f"{times['forward'] / options.length * 1e6:.2f} us a step for the batch"}
-    rows |= {name: f"{times[name] / times['forward']:.2f} times the forward pass" for name in ("RTRL", "SnAp(1)", "BPTT")}
+    rows |= {
+        name: f"{times[name] / times['forward']:.2f} times the forward pass" for name in ("RTRL", "SnAp(1)", "BPTT")
+    }
     rows["carried influence"] = f"{carried / size:.2f} times the parameters, per sequence"
     report(f"LRU, {options.units} units, {options.inputs} inputs, batch {options.batch}, {options.length} steps", rows)
 

@@ -1,6 +1,6 @@
 """Compiled temporary memory of every algorithm against the length of the window.
 
-    python benchmarks/memory_in_time.py
+python benchmarks/memory_in_time.py
 """
 
 import equinox as eqx

@@ -1,6 +1,6 @@
 """One training step of the MNIST98 network (4 LRU blocks of 32, batch 64): seconds and temporary memory by algorithm.
 
-    python benchmarks/mnist98_step.py
+python benchmarks/mnist98_step.py
 """
 
 import os

@@ -1,8 +1,11 @@
 """Onward trains recurrent networks forward in time: every alternative to BPTT behind one interface."""
 
 from onward import cells as cells
+from onward import interop as interop
 from onward import losses as losses
+from onward import networks as networks
 from onward import optimizers as optimizers
+from onward import tasks as tasks
 from onward.algorithms import BPTT as BPTT
 from onward.algorithms import RTRL as RTRL
 from onward.algorithms import Algorithm as Algorithm
@@ -18,4 +21,5 @@ from onward.network import stack as stack
 from onward.sample import Estimate as Estimate
 from onward.sample import Sample as Sample
 from onward.training import Trained as Trained
+from onward.training import evaluate as evaluate
 from onward.training import train as train

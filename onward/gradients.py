@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from onward.algorithms.base import Algorithm, check_window
@@ -33,7 +34,9 @@ def value_and_grad(
         (2, 3, 2)
     """
     if not isinstance(network, Network):
-        raise TypeError(f"`network` must be an onward.Network, got {type(network).__name__}; wrap cells with onward.stack")
+        raise TypeError(
+            f"`network` must be an onward.Network, got {type(network).__name__}; wrap cells with onward.stack"
+        )
     if not isinstance(algorithm, Algorithm):
         raise TypeError(f"`algorithm` must be an instance such as onward.RTRL(), got {algorithm!r}")
     sample = jax.tree.map(jnp.asarray, sample)
@@ -46,7 +49,7 @@ def check_finite(sample: Sample) -> None:
     """Raise a `ValueError` that names the first field with NaN or infinite values; traced values are not looked at."""
     for field in ("input", "target", "weight"):
         for leaf in jax.tree.leaves(getattr(sample, field)):
-            if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            if isinstance(leaf, Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
                 continue
             if not bool(jnp.all(jnp.isfinite(leaf))):
                 raise ValueError(

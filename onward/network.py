@@ -149,7 +149,7 @@ def is_recurrent(network: Network) -> PyTree:
     def mark(path, _):
         if len(path) < 3:
             return False
-        node = network.nodes.get(getattr(path[1], "key", None))
+        node = network.nodes[path[1].key]
         return isinstance(node, Cell) and getattr(path[2], "name", None) in node.recurrent
 
     return jax.tree_util.tree_map_with_path(mark, eqx.filter(network, eqx.is_inexact_array))

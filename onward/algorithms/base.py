@@ -137,10 +137,10 @@ def check_window(network: Network, window: Sample) -> None:
                     f"`{field}` has shape {jnp.shape(leaf)} but `weight` {weight.shape}; the first "
                     f"{'axis' if weight.ndim == 1 else 'axes'} ([batch,] time) must agree"
                 )
+    if not hasattr(window.input, "dtype"):
+        return
     for name, parents in network.edges:
-        if INPUT not in parents or not isinstance(window.input, (jax.Array, jnp.ndarray)) and not hasattr(
-            window.input, "dtype"
-        ):
+        if INPUT not in parents:
             continue
         node, shape, dtype = network.nodes[name], jnp.shape(window.input), window.input.dtype
         wants_floats = isinstance(node, (Cell, eqx.nn.Linear, eqx.nn.MLP, eqx.nn.LayerNorm, eqx.nn.RMSNorm))
@@ -161,7 +161,7 @@ def _check_batch(carry, window):
     for leaf in jax.tree.leaves(carry):
         if leaf.ndim == 0 or leaf.shape[0] != window.weight.shape[0]:
             raise ValueError(
-                f"the carry does not fit a batch of {window.weight.shape[0]} sequences (a leaf has shape {leaf.shape}); "
+                f"the carry (a leaf has shape {leaf.shape}) does not fit a batch of {window.weight.shape[0]}; "
                 "make it with algorithm.init(network, batch=...)"
             )
 

@@ -82,7 +82,9 @@ def _checkpointed(network: Network, loss, states, window: Sample, size: int):
         )
     else:
         shapes = jax.eval_shape(
-            lambda s, w: window_gradients(network, Rule(), loss, s, w, {}), jax.tree.map(lambda k: k[0], kept), cut(0, size)
+            lambda s, w: window_gradients(network, Rule(), loss, s, w, {}),
+            jax.tree.map(lambda k: k[0], kept),
+            cut(0, size),
         )
         gradients, errors, _, value, tail = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         final = last

@@ -10,7 +10,6 @@ from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
 from onward.network import Network
-from onward.sample import Sample
 from onward.unroll import Rule, Window, step_losses
 
 
@@ -50,7 +49,9 @@ class NthOrder(Algorithm):
 
     def init_memory(self, network: Network):
         if network.input_size is None:
-            raise ValueError("NthOrder keeps past inputs, so it must know their size; build the network with `input_size=`")
+            raise ValueError(
+                "NthOrder keeps past inputs, so it must know their size; build the network with `input_size=`"
+            )
         states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.n, *leaf.shape)), network.initial_state())
         return History(states, jnp.zeros((self.n, network.input_size)), jnp.zeros(self.n))
 

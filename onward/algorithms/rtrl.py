@@ -42,7 +42,9 @@ class RTRL(ForwardSensitivity):
 
     def __check_init__(self):
         if not 0 < self.decay <= 1:
-            raise ValueError(f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence")
+            raise ValueError(
+                f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence"
+            )
 
     @property
     def rule(self) -> Rule:

@@ -283,5 +283,3 @@ def exact_nodes(network: Network, rule: Rule) -> frozenset[str]:
         return all(network.nodes[cell].recurrence in whole for cell in cells)
 
     return frozenset(name for name in network.nodes if exact(name))
-
-

@@ -37,7 +37,9 @@ class SnAp(ForwardSensitivity):
 
     def __check_init__(self):
         if self.n != 1:
-            raise ValueError(f"SnAp keeps influences of one step (`n` = 1), got n = {self.n!r}; for all of them use RTRL")
+            raise ValueError(
+                f"SnAp keeps influences of one step (`n` = 1), got n = {self.n!r}; for all of them use RTRL"
+            )
 
     @property
     def rule(self) -> Rule:

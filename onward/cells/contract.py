@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from onward.cells.base import Cell, units
 
@@ -16,7 +17,7 @@ def check_unit_local(cell: Cell, name: str) -> None:
     """
     cell = cell.effective()
     leaves = jax.tree.leaves((cell, cell.initial_state()))
-    if not cell.unit_local or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if not cell.unit_local or any(isinstance(leaf, Tracer) for leaf in leaves):
         return
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda leaf: _noise(rng, leaf), cell.initial_state())
@@ -40,9 +41,7 @@ def check_unit_local(cell: Cell, name: str) -> None:
 
     arrays, static = eqx.partition(cell, eqx.is_inexact_array)
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        changed = jax.tree_util.tree_map_with_path(
-            lambda p, x, at=path: _move(rng, x, moved) if p == at else x, arrays
-        )
+        changed = jax.tree_util.tree_map_with_path(lambda p, x, at=path: _move(rng, x, moved) if p == at else x, arrays)
         check(path, leaf, eqx.combine(changed, static), state, "parameter")
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         changed = jax.tree_util.tree_map_with_path(lambda p, x, at=path: _move(rng, x, moved) if p == at else x, state)

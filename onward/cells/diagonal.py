@@ -31,9 +31,7 @@ class IndRNN(FactoredCell):
     recurrence: ClassVar[Literal["dense", "diagonal", "none"]] = "diagonal"
     recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, activation: Literal["relu", "tanh"] = "relu", key: Array
-    ):
+    def __init__(self, input_size: int, hidden_size: int, *, activation: Literal["relu", "tanh"] = "relu", key: Array):
         positive_sizes(input_size=input_size, hidden_size=hidden_size)
         if activation not in ("relu", "tanh"):
             raise ValueError(f"`activation` must be 'relu' or 'tanh', got {activation!r}")
@@ -152,12 +150,12 @@ class LRU(Cell):
         modulus, phase = jnp.exp(-jnp.exp(self.nu)), jnp.exp(self.theta)
         gamma = jnp.exp(self.gamma_log)[:, None]
         return _DiagonalLinear(
-            modulus * jnp.cos(phase),
-            modulus * jnp.sin(phase),
-            gamma * self.b_real,
-            gamma * self.b_imag,
-            self.input_size,
-            self.output_size,
+            lambda_real=modulus * jnp.cos(phase),
+            lambda_imag=modulus * jnp.sin(phase),
+            b_real=gamma * self.b_real,
+            b_imag=gamma * self.b_imag,
+            input_size=self.input_size,
+            output_size=self.output_size,
         )
 
     def initial_state(self):

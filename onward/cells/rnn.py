@@ -167,7 +167,14 @@ class AntisymmetricRNN(Cell):
     def effective(self) -> Cell:
         identity = jnp.eye(self.hidden_size, dtype=self.weight_hh.dtype)
         matrix = self.weight_hh - self.weight_hh.T - self.damping * identity
-        return _EulerRNN(matrix, self.weight_ih, self.bias, self.step, self.input_size, self.output_size)
+        return _EulerRNN(
+            matrix=matrix,
+            weight_ih=self.weight_ih,
+            bias=self.bias,
+            step=self.step,
+            input_size=self.input_size,
+            output_size=self.output_size,
+        )
 
     def initial_state(self):
         return jnp.zeros(self.hidden_size, self.weight_hh.dtype)
