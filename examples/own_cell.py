@@ -72,9 +72,9 @@ UNITS, DELAY, TIME, BATCH = 16, 3, 16, 32
 
 def batch(seed):
     """Random signs, and the same signs `DELAY` steps later; the first steps, which have no answer, have weight 0."""
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(BATCH, TIME, 1))
-    weight = np.broadcast_to(np.arange(TIME) >= DELAY, (BATCH, TIME)) / (TIME - DELAY)
-    return jax.tree.map(jnp.asarray, ow.Sample(signs, np.roll(signs, DELAY, axis=1), weight))
+    signs = jnp.asarray(np.random.default_rng(seed).choice([-1.0, 1.0], size=(BATCH, TIME, 1)))
+    weight = jnp.broadcast_to(jnp.arange(TIME) >= DELAY, (BATCH, TIME)) / (TIME - DELAY)
+    return ow.Sample(signs, jnp.roll(signs, DELAY, axis=1), weight)
 
 
 def network(cell, units=UNITS):
@@ -103,7 +103,7 @@ def train(net, algorithm, steps):
     return float(np.mean(losses[:10])), float(np.mean(losses[-10:]))
 
 
-def main(steps=200, names=tuple(ALGORITHMS)):
+def main(steps=300, names=tuple(ALGORITHMS)):
     net = network(MinimalGatedUnit)
     _, exact = ow.value_and_grad(net, ow.losses.squared_error, batch(0), algorithm=ow.BPTT())
     print(f"{'algorithm':14}{'cosine to BPTT':>16}{'exact':>8}{'loss before':>14}{'after':>8}")
