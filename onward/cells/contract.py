@@ -12,51 +12,74 @@ from onward.cells.base import Cell, units
 def check_unit_local(cell: Cell, name: str) -> None:
     """Raise a `ValueError` that names the parameter (or state leaf) which breaks the contract of `Cell`.
 
-    Every parameter and state leaf is moved in half of its rows, one leaf at a time; the new state of the other
-    units must not change by a single bit. Nothing is checked inside a JAX transformation, where values are unknown.
+    One leaf at a time is moved in some of its rows, and the new state of the other units must not change by a single
+    bit. The sets of rows are those whose number has a certain binary digit, so that every ordered pair of units is
+    told apart by one of them. Nothing is checked inside a JAX transformation, where values are unknown.
     """
     cell = cell.effective()
-    leaves = jax.tree.leaves((cell, cell.initial_state()))
-    if not cell.unit_local or any(isinstance(leaf, Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((cell, cell.initial_state()))):
         return
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda leaf: _noise(rng, leaf), cell.initial_state())
-    count = units(state)
-    moved = np.arange(count) % 2 == 0
-    emission, input = _noise(rng, jnp.zeros(cell.output_size)), _noise(rng, jnp.zeros(cell.input_size))
-    transition = eqx.filter_jit(lambda c, s, e, x: c.transition(s, e, x))
-    base = transition(cell, state, emission, input)
-    _check_shapes(cell, name, state, base, count)
-
-    def check(path, leaf, replaced_cell, replaced_state, what):
-        after = transition(replaced_cell, replaced_state, emission, input)
-        for old, new in zip(jax.tree.leaves(base), jax.tree.leaves(after), strict=True):
-            if not np.array_equal(np.asarray(old)[~moved], np.asarray(new)[~moved], equal_nan=True):
-                raise ValueError(
-                    f"node {name!r}: {what} `{jax.tree_util.keystr(path, simple=True, separator='.')}` of "
-                    f"{type(cell).__name__} breaks the unit-local contract: changing its rows for some units changes "
-                    "the new state of others; make row i of it touch unit i only, expose such parameters through "
-                    "`effective()`, or set `unit_local = False` on the class"
-                )
-
-    arrays, static = eqx.partition(cell, eqx.is_inexact_array)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        changed = jax.tree_util.tree_map_with_path(lambda p, x, at=path: _move(rng, x, moved) if p == at else x, arrays)
-        check(path, leaf, eqx.combine(changed, static), state, "parameter")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        changed = jax.tree_util.tree_map_with_path(lambda p, x, at=path: _move(rng, x, moved) if p == at else x, state)
-        check(path, leaf, cell, changed, "state leaf")
-    if cell.recurrence == "diagonal":
-        other = transition(cell, state, _noise(rng, emission), input)
-        if any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(other), strict=True)):
+    emission, input = (_noise(rng, jnp.zeros(size)) for size in (cell.output_size, cell.input_size))
+    _check_shapes(cell, name, state, jax.eval_shape(cell.transition, state, emission, input), units(state))
+    if not cell.unit_local:
+        return
+    count, arrays = units(state), eqx.filter(cell, eqx.is_inexact_array)
+    digits = [(np.arange(count) >> bit) & 1 for bit in range((count - 1).bit_length())]
+    masks = np.array([digit == side for digit in digits for side in (0, 1)], bool).reshape(-1, count)
+    paths = jax.tree_util.tree_leaves_with_path((arrays, state))
+    spoilt, reads_emission = (np.asarray(a) for a in _probe(cell, state, emission, input, masks))
+    for (path, _), bad in zip(paths, spoilt, strict=True):
+        if bad:
+            kind = "parameter" if path[0].idx == 0 else "state"
             raise ValueError(
-                f"node {name!r}: {type(cell).__name__} declares `recurrence = 'diagonal'` but its transition reads "
-                "`emission`; declare 'dense', or use the state"
+                f"node {name!r}: {kind} {_label(path[1:])}of "
+                f"{type(cell).__name__} breaks the unit-local contract: changing its rows for some units changes "
+                "the new state of others; make row i of it touch unit i only, expose such parameters through "
+                "`effective()`, or set `unit_local = False` on the class"
             )
+    if cell.recurrence == "diagonal" and reads_emission:
+        raise ValueError(
+            f"node {name!r}: {type(cell).__name__} declares `recurrence = 'diagonal'` but its transition reads "
+            "`emission`; declare 'dense', or use the state"
+        )
+
+
+@eqx.filter_jit
+def _probe(cell, state, emission, input, masks):
+    """For each leaf, whether moving rows in some mask changes rows outside it; and whether the emission is read."""
+    arrays, static = eqx.partition(cell, eqx.is_inexact_array)
+    leaves, tree = jax.tree.flatten((arrays, state))
+    base = jax.tree.leaves(cell.transition(state, emission, input))
+
+    def differs(new, old, rows):
+        same = (new == old) | ((new != new) & (old != old))
+        return jnp.any(~same & rows.reshape(rows.shape + (1,) * (old.ndim - 1)))
+
+    def spoils(chosen):
+        index, rows = chosen
+        moved = []
+        for i, leaf in enumerate(leaves):
+            shift = (0.1 + 0.4 * (jnp.arange(leaf.size) * 0.618 % 1)).reshape(leaf.shape).astype(leaf.dtype)
+            here = (index == i) & rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
+            moved.append(jnp.where(here, leaf + shift, leaf))
+        arrays, state = jax.tree.unflatten(tree, moved)
+        after = jax.tree.leaves(eqx.combine(arrays, static).transition(state, emission, input))
+        return jnp.any(jnp.array([differs(new, old, ~rows) for new, old in zip(after, base, strict=True)]))
+
+    pairs = jnp.repeat(jnp.arange(len(leaves)), len(masks)), jnp.tile(masks, (len(leaves), 1))
+    spoilt = jax.lax.map(spoils, pairs).reshape(len(leaves), -1).any(axis=1)
+    other = jax.tree.leaves(cell.transition(state, emission + 0.25, input))
+    everywhere = jnp.ones(masks.shape[1], bool)
+    reads = jnp.any(jnp.array([differs(new, old, everywhere) for new, old in zip(other, base, strict=True)]))
+    return spoilt, reads
 
 
 def _check_shapes(cell, name, state, new, count):
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(cell, eqx.is_inexact_array)):
+        if not cell.unit_local:
+            break
         if leaf.ndim == 0 or leaf.shape[0] != count:
             raise ValueError(
                 f"node {name!r}: parameter `{jax.tree_util.keystr(path, simple=True, separator='.')}` of "
@@ -77,10 +100,9 @@ def _check_shapes(cell, name, state, new, count):
         )
 
 
+def _label(path):
+    return f"`{jax.tree_util.keystr(path, simple=True, separator='.')}` " if path else ""
+
+
 def _noise(rng, leaf):
-    return jnp.asarray(rng.uniform(0.1, 0.9, jnp.shape(leaf)), jnp.asarray(leaf).dtype)
-
-
-def _move(rng, leaf, rows):
-    mask = rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
-    return jnp.where(mask, leaf + jnp.asarray(rng.uniform(0.1, 0.5, leaf.shape), leaf.dtype), leaf)
+    return jnp.asarray(rng.uniform(0.1, 0.9, jnp.shape(leaf)), jnp.result_type(leaf))
