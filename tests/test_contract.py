@@ -37,7 +37,8 @@ def test_a_cell_that_keeps_the_contract_is_accepted(units):
 
 
 @pytest.mark.parametrize(
-    ("coupling", "named"), [("parameter", "parameter `weight` of Coupled"), ("state", "state of"), ("pairs", "state of")]
+    ("coupling", "named"),
+    [("parameter", "parameter `weight` of Coupled"), ("state", "state of"), ("pairs", "state of")],
 )
 @pytest.mark.parametrize("units", [4, 5])
 def test_every_coupling_is_found_and_named(coupling, named, units):

@@ -22,7 +22,7 @@ def check_unit_local(cell: Cell, name: str) -> None:
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda leaf: _noise(rng, leaf), cell.initial_state())
     emission, input = (_noise(rng, jnp.zeros(size)) for size in (cell.output_size, cell.input_size))
-    _check_shapes(cell, name, state, jax.eval_shape(cell.transition, state, emission, input), units(state))
+    _check_shapes(cell, name, state, emission, input)
     if not cell.unit_local:
         return
     count, arrays = units(state), eqx.filter(cell, eqx.is_inexact_array)
@@ -51,32 +51,37 @@ def _probe(cell, state, emission, input, masks):
     """For each leaf, whether moving rows in some mask changes rows outside it; and whether the emission is read."""
     arrays, static = eqx.partition(cell, eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten((arrays, state))
-    base = jax.tree.leaves(cell.transition(state, emission, input))
 
-    def differs(new, old, rows):
-        same = (new == old) | ((new != new) & (old != old))
-        return jnp.any(~same & rows.reshape(rows.shape + (1,) * (old.ndim - 1)))
-
-    def spoils(chosen):
-        index, rows = chosen
+    def after(chosen):
+        """The new state where leaf number `index` is moved in `rows`, and the emission by `nudge`."""
+        index, rows, nudge = chosen
         moved = []
         for i, leaf in enumerate(leaves):
             shift = (0.1 + 0.4 * (jnp.arange(leaf.size) * 0.618 % 1)).reshape(leaf.shape).astype(leaf.dtype)
             here = (index == i) & rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
             moved.append(jnp.where(here, leaf + shift, leaf))
         arrays, state = jax.tree.unflatten(tree, moved)
-        after = jax.tree.leaves(eqx.combine(arrays, static).transition(state, emission, input))
-        return jnp.any(jnp.array([differs(new, old, ~rows) for new, old in zip(after, base, strict=True)]))
+        new = eqx.combine(arrays, static).transition(state, emission + nudge.astype(emission.dtype), input)
+        return jax.tree.leaves(new)
 
-    pairs = jnp.repeat(jnp.arange(len(leaves)), len(masks)), jnp.tile(masks, (len(leaves), 1))
-    spoilt = jax.lax.map(spoils, pairs).reshape(len(leaves), -1).any(axis=1)
-    other = jax.tree.leaves(cell.transition(state, emission + 0.25, input))
-    everywhere = jnp.ones(masks.shape[1], bool)
-    reads = jnp.any(jnp.array([differs(new, old, everywhere) for new, old in zip(other, base, strict=True)]))
-    return spoilt, reads
+    # All in one loop, the unmoved case too: the same program rounds the same way.
+    count, tries = len(leaves), len(masks)
+    index = jnp.concatenate([jnp.array([-1, -1]), jnp.repeat(jnp.arange(count), tries)])
+    rows = jnp.concatenate([jnp.zeros((2, masks.shape[1]), bool), jnp.tile(masks, (count, 1))])
+    nudge = jnp.zeros(len(index)).at[1].set(0.25)
+    results = jax.lax.map(after, (index, rows, nudge))
+
+    def differs(new):
+        outside = ~rows.reshape(rows.shape + (1,) * (new.ndim - 2))
+        same = (new == new[0]) | ((new != new) & (new[0] != new[0]))
+        return jnp.any(~same & outside, axis=tuple(range(1, new.ndim)))
+
+    changed = jnp.any(jnp.array([differs(new) for new in results]), axis=0)
+    return changed[2:].reshape(count, tries).any(axis=1), changed[1]
 
 
-def _check_shapes(cell, name, state, new, count):
+def _check_shapes(cell, name, state, emission, input):
+    count = units(state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(cell, eqx.is_inexact_array)):
         if not cell.unit_local:
             break
@@ -86,7 +91,8 @@ def _check_shapes(cell, name, state, new, count):
                 f"{type(cell).__name__} has shape {leaf.shape}, but the unit-local contract wants the unit axis "
                 f"({count} units) first; transpose it, expose it through `effective()`, or set `unit_local = False`"
             )
-    before, after = jax.tree.map(jnp.shape, state), jax.tree.map(jnp.shape, new)
+    new = jax.eval_shape(cell.transition, state, emission, input)
+    before, after = (jax.tree.map(jnp.shape, tree) for tree in (state, new))
     if before != after:
         raise ValueError(
             f"node {name!r}: {type(cell).__name__}.transition returns a state of shapes {after} where "
