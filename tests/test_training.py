@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import signal
+import subprocess
 import sys
 import types
 
@@ -407,6 +409,32 @@ def test_tensorboard_writes_event_files(tmp_path):
     pytest.importorskip("tensorboardX")
     train(steps=2, tensorboard=tmp_path)
     assert any("tfevents" in file.name for file in tmp_path.iterdir())
+
+
+# Several devices
+
+ON_TWO_DEVICES = """
+import jax
+jax.config.update("jax_enable_x64", True)
+from tests.test_training import *
+assert len(jax.devices()) == 2
+options = {"window": 2, "stateful": True, "validate_every": 2}
+for batch_size in (4, 3):  # divided between the two; and on one of them, since it cannot be
+    found = train(batch_size=batch_size, steps=3, **options)
+    print([event["loss"] for event in found.history if "loss" in event], file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_devices_share_a_batch():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    command = [sys.executable, "-c", ON_TWO_DEVICES]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}, timeout=300)
+    assert run.returncode == 0, run.stderr
+    options = {"window": 2, "stateful": True, "validate_every": 2}
+    for batch_size, line in zip((4, 3), run.stderr.splitlines()[-2:], strict=True):
+        history = train(batch_size=batch_size, steps=3, **options).history
+        np.testing.assert_allclose(json.loads(line), [event["loss"] for event in history if "loss" in event], rtol=1e-9)
 
 
 # How it stops
