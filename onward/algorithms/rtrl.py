@@ -33,7 +33,7 @@ class RTRL(ForwardSensitivity):
 
         >>> import onward as ow
         >>> ow.RTRL(), ow.RTRL(decay=0.99)
-        (RTRL(decay=1.0), RTRL(decay=0.99))
+        (RTRL(), RTRL(decay=0.99))
     """
 
     decay: float = eqx.field(static=True, default=1.0)
