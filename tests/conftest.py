@@ -1,11 +1,20 @@
 """Every test runs in float64, so that exactness can be told from closeness."""
 
 import os
+from collections.abc import Sequence
 
 # The tests compile many small programs and run each once: compile quickly rather than well.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Keep the tests of one claim in one process, and those of one file elsewhere: they share compiled programs."""
+    for item in items:
+        claim = getattr(item, "callspec", None) and item.callspec.params.get("claim")
+        item.add_marker(pytest.mark.xdist_group(claim.id if claim else item.path.name))
