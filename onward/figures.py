@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), (0, (4, 1.5)), "-.", ":")
 GREY = "#5f6670"
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.edgecolor": "#9aa0a8",

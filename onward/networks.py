@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from onward.cells import LRU, Cell, CumulativeMean
@@ -39,8 +40,9 @@ def lru_blocks(
     **Arguments.** `r_min`, `r_max`, `max_phase`: the ring of initial eigenvalues, see `LRU`. `pooling`: end with a
     straight-through cumulative mean, for tasks that ask for one answer about the whole sequence.
     **Raises.** `ValueError` if a size is not a positive integer or the ring makes no sense.
-    **Departures.** The post does not say how C starts: here with variance 1 / units for both parts, as in the LRU
-    paper; linear maps and MLP as Equinox's.
+    **Departures.** The post does not say how the maps start: here all biases at 0 and weights with variance 1 / inputs
+    (both parts of C with 1 / units, as in the LRU paper). With biases that vary, four blocks without skips drown the
+    input, and training stays at chance for hundreds of steps.
     **Source.** Zucchet, Pourcel and Ernoult 2026, "Forward propagation of errors through time"; Orvieto et al. 2023,
     arXiv:2303.06349.
     **Example.**
@@ -52,14 +54,14 @@ def lru_blocks(
     """
     positive_sizes(width=width, units=units, layers=layers, expansion=expansion)
     keys = iter(jax.random.split(key, 2 + 3 * layers))
-    nodes: dict[str, Any] = {"encoder": eqx.nn.Linear(input_size, width, key=next(keys))}
+    nodes: dict[str, Any] = {"encoder": _linear(input_size, width, next(keys))}
     for index in range(1, layers + 1):
         ring = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase}
         nodes[f"lru_{index}"] = LRU(width, units, **ring, key=next(keys))
         nodes[f"mix_{index}"] = _real_part(units, width, next(keys))
         nodes[f"norm_{index}"] = eqx.nn.LayerNorm(width)
-        nodes[f"mlp_{index}"] = eqx.nn.MLP(width, width, expansion * width, 1, key=next(keys))
-    nodes["readout"] = eqx.nn.Linear(width, output_size, key=next(keys))
+        nodes[f"mlp_{index}"] = _mlp(width, expansion * width, next(keys))
+    nodes["readout"] = _linear(width, output_size, next(keys))
     if pooling:
         nodes["pool"] = CumulativeMean(output_size)
     return _chain(nodes)
@@ -102,11 +104,25 @@ def cell_stack(
     return _chain(nodes)
 
 
+def _linear(inputs: int, outputs: int, key: Array, *, bias: bool = True) -> eqx.nn.Linear:
+    """A linear map with weights of variance 1 / inputs and biases of 0, so that depth does not drown the input."""
+    module = eqx.nn.Linear(inputs, outputs, use_bias=bias, key=key)
+    weight = jax.random.normal(key, (outputs, inputs)) / math.sqrt(inputs)
+    module = eqx.tree_at(lambda linear: linear.weight, module, weight)
+    return eqx.tree_at(lambda linear: linear.bias, module, jnp.zeros(outputs)) if bias else module
+
+
+def _mlp(width: int, hidden: int, key: Array) -> eqx.nn.MLP:
+    first, second = jax.random.split(key)
+    module = eqx.nn.MLP(width, width, hidden, 1, key=key)
+    layers = _linear(width, hidden, first), _linear(hidden, width, second)
+    return eqx.tree_at(lambda mlp: mlp.layers, module, layers)
+
+
 def _real_part(units: int, width: int, key: Array) -> eqx.nn.Linear:
-    """h -> Re(C h) on the real and imaginary parts of h: [2 units] -> [width]."""
-    linear = eqx.nn.Linear(2 * units, width, use_bias=False, key=key)
-    weight = jax.random.normal(key, (width, 2 * units)) / math.sqrt(units)
-    return eqx.tree_at(lambda module: module.weight, linear, weight)
+    """h -> Re(C h) on the real and imaginary parts of h: [2 units] -> [width]; both parts of C of variance 1/units."""
+    module = _linear(2 * units, width, key, bias=False)
+    return eqx.tree_at(lambda linear: linear.weight, module, math.sqrt(2) * module.weight)
 
 
 def _chain(nodes: dict[str, Any]) -> Network:

@@ -115,7 +115,7 @@ def run_window(
     gradients, value = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
     outputs = jax.tree.map(lambda s: jnp.zeros((s.shape[0], total, *s.shape[2:]), s.dtype), shapes[2])
     state = carry, gradients, value, outputs
-    state, _ = lax.scan(lambda s, start: (advance(s, start, length), None), state, jnp.arange(count) * length)
+    state = lax.fori_loop(0, count, lambda i, s: advance(s, i * length, length), state)
     return advance(state, count * length, rest) if rest else state
 
 

@@ -19,7 +19,7 @@ from onward.cli.errors import RunError, StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter
 from onward.cli.registry import Choice, build_network, make_algorithm, make_task
-from onward.cli.running import Job, check_choice, clear_failures, epoch_steps, with_steps
+from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, epoch_steps, with_steps
 from onward.cli.tables import estimates, results
 from onward.diagnostics import Cost, exact_share
 from onward.evaluation import evaluate
@@ -35,6 +35,8 @@ def run(words: list[str]) -> int:
     choices = [make_algorithm(text) for text in config.algorithms]
     _all_different(choices)
     session.use_devices(config.batch_size, config.devices)
+    if config.preset == "quick":
+        session.compile_quickly()
     console, task = Console(highlight=False), make_task(config.task)
     config = with_steps(config, task)
     network = build_network(task, config.network, config.seed)
@@ -121,7 +123,7 @@ def _train(job: Job, network: Network, cost: Cost, reporter: Reporter) -> Result
         return _result(job, network, cost, status="failed", reason=f"training diverged: {error}.")
     if trained.stopped == "interrupted":
         raise KeyboardInterrupt
-    test = evaluate(trained.best, job.task, "test", job.config.batch_size)
+    test = evaluate(trained.best, job.task, "test", TEST_BATCH)
     result = _result(job, network, cost, status="finished", test=test)
     text = json.dumps(dataclasses.asdict(result), indent=2)
     (job.folder / session.RESULT).write_text(text + "\n", encoding="utf-8")

@@ -41,8 +41,8 @@ class OptimizerConfig:
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: decays to 0 at the last step."""
-    warmup: int = 0
-    """Steps in which the learning rate rises from 0 to its peak."""
+    warmup: Count = None
+    """Batches in which the learning rate rises from 0 to its peak; by default a tenth of the run, at most 100."""
     weight_decay: float = 0.01
     """Decoupled weight decay of all parameters that are not recurrent."""
     recurrent_factor: float = 0.5
@@ -134,7 +134,7 @@ class EvaluateConfig:
     which: Literal["best", "last"] = "best"
     """Parameters: those that were best on the validation set, or the last ones."""
     batch_size: int = 500
-    """Sequences evaluated at once."""
+    """Sequences to evaluate at once."""
     json: bool = False
     """Print one line of JSON instead of a table."""
 

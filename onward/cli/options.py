@@ -46,6 +46,10 @@ def parse_run(kind: type[R], command: str, words: list[str]) -> R:
         default = _with_preset(default, words, table, source)
     default = toml.merge(default, table, source)
     config = parse(kind, command, words, default)
+    if isinstance(config, CompareConfig) and config.steps is None and config.epochs is None:
+        config = dataclasses.replace(
+            config, steps=max(1, PRESETS[config.preset]["samples"] // max(1, config.batch_size))
+        )
     if asked.resume:
         _unchanged(default, config)
     check(config)
@@ -90,7 +94,8 @@ def check(config: RunConfig) -> None:
 
 def _with_preset(default: CompareConfig, words: list[str], table: dict[str, Any], source: str) -> CompareConfig:
     name = parse(CompareConfig, "compare", words, toml.merge(default, table, source)).preset
-    return toml.merge(dataclasses.replace(default, preset=name), PRESETS[name], f"preset {name}")
+    values = {key: value for key, value in PRESETS[name].items() if key != "samples"}
+    return toml.merge(dataclasses.replace(default, preset=name), values, f"preset {name}")
 
 
 def _unchanged(stored: RunConfig, config: RunConfig) -> None:

@@ -83,10 +83,11 @@ class Reporter:
     def _line(self, slug: str, step: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
         self._printed = now
-        since, first = self._clock.setdefault(slug, (now, step))
+        since, before = self._clock.get(slug, (now, step))
+        self._clock[slug] = now, step
         left = ""
-        if step > first:
-            seconds = (now - since) / (step - first) * (self._steps - step)
+        if step > before:  # at the speed since the last line
+            seconds = (now - since) / (step - before) * (self._steps - step)
             left = f"  {int(seconds) // 60}:{int(seconds) % 60:02d} left"
         text = f"{self._labels[slug]}: step {step:,} of {self._steps:,}  {self._text(figures)}{left}"
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import optax
@@ -24,10 +24,12 @@ from onward.network import Network
 from onward.tasks import Task
 from onward.training import Trained, train, updates_per_batch
 
+R = TypeVar("R", bound=RunConfig)
+TEST_BATCH = 500
 GENERATED_STEPS = 1000  # the default length of a run on a task that has no epochs, and what counts as an epoch there
 
 
-def with_steps(config: RunConfig, task: Task) -> RunConfig:
+def with_steps(config: R, task: Task) -> R:
     """The configuration with everything filled in that depends on the task: steps, and how often things happen."""
     steps = config.steps
     if steps is None and task.train_size is None:
@@ -36,11 +38,15 @@ def with_steps(config: RunConfig, task: Task) -> RunConfig:
         steps = GENERATED_STEPS
     elif steps is None:
         steps = math.ceil((config.epochs or 1) * epoch_steps(task, config.batch_size))
+    warmup = min(100, steps // 10) if config.optimizer.warmup is None else config.optimizer.warmup
+    if warmup > steps:
+        raise UsageError(f"--optimizer.warmup must be at most the {steps} batches of the run, got {warmup}.")
     often = max(1, min(steps, max(10, steps // 20)))
     return dataclasses.replace(
         config,
         steps=steps,
         epochs=None,
+        optimizer=dataclasses.replace(config.optimizer, warmup=warmup),
         validate_every=config.validate_every or often,
         checkpoint_every=config.checkpoint_every or config.validate_every or often,
         align_every=max(5, steps // 40) if config.align_every is None else config.align_every,
@@ -67,9 +73,7 @@ def check_choice(choice: Choice, network: Network, task: Task) -> None:
 
 def make_optimizer(config: OptimizerConfig, network: Network, steps: int, updates: int) -> optax.GradientTransformation:
     """AdamW with the configured schedule over `steps` batches of `updates` updates each."""
-    total, warmup, peak = steps * updates, config.warmup * updates, config.learning_rate
-    if config.warmup > steps:
-        raise UsageError(f"--optimizer.warmup must be at most the {steps} steps of the run, got {config.warmup}.")
+    total, warmup, peak = steps * updates, (config.warmup or 0) * updates, config.learning_rate
     after: optax.Schedule = optax.constant_schedule(peak)
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, total - warmup))

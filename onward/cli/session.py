@@ -45,6 +45,11 @@ def use_devices(batch_size: int, asked: int | None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
+def compile_quickly() -> None:
+    """Spend little on compiling, for runs so short that it is most of their time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 def open_folder(config: RunConfig, default: str, finished: str) -> Path:
     """The run's folder, made and known to be writable; `finished` is the file that a finished run leaves.
 
@@ -89,7 +94,7 @@ def compilation_cache(folder: Path) -> Iterator[None]:
 
     A run that is killed leaves it there, and resumes the faster for it.
     """
-    if jax.config.jax_compilation_cache_dir is not None:  # the user's own
+    if jax.config.values.get("jax_compilation_cache_dir") is not None:  # the user's own
         yield
         return
     cache = folder / ".compiled"

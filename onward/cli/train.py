@@ -10,7 +10,7 @@ from onward.cli.errors import StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter
 from onward.cli.registry import build_network, make_algorithm, make_task
-from onward.cli.running import Job, check_choice, clear_failures, with_steps
+from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, with_steps
 from onward.cli.tables import estimates, metrics
 from onward.evaluation import evaluate
 from onward.training import Trained
@@ -32,12 +32,12 @@ def run(words: list[str]) -> int:
     again = f"onward train --resume --out {folder}"
     with clear_failures(), session.gentle_stop(), session.compilation_cache(folder):
         try:
-            trained = _train(console, job)
+            trained = _train(console, job, config)
         except KeyboardInterrupt:
             raise StoppedError(_kept(job, again)) from None
         if trained.stopped == "interrupted":
             raise StoppedError(f"stopped after step {trained.step:,}; go on with: {again}")
-        test = evaluate(trained.best, task, "test", config.batch_size)
+        test = evaluate(trained.best, task, "test", TEST_BATCH)
     result = {"step": trained.step, "stopped": trained.stopped, "test": test}
     (folder / session.RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(metrics(f"{choice.label} on {task.name}, test set, best parameters:", test))
@@ -45,7 +45,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _train(console: Console, job: Job) -> Trained:
+def _train(console: Console, job: Job, config: TrainConfig) -> Trained:
     with console.status("Estimating memory and time"):
         cost = job.estimate()
     console.print(estimates([job], {job.choice.slug: cost}))
@@ -60,8 +60,8 @@ def _train(console: Console, job: Job) -> Trained:
         reporter.begin(job.choice.slug)
         return job.train(
             lambda event: reporter.event(job.choice.slug, event),
-            patience=job.config.patience,
-            tensorboard=job.folder / "tensorboard" if job.config.tensorboard else None,
+            patience=config.patience,
+            tensorboard=job.folder / "tensorboard" if config.tensorboard else None,
         )
 
 

@@ -81,9 +81,9 @@ def test_saved_carry_gives_the_same_bits(claim, tmp_path):
     np.testing.assert_array_equal(flat(after[0]), flat(after[1]))
 
 
-@pytest.mark.parametrize("claim", [CLAIMS[0], *(c for c in CLAIMS if c.id in ("RTRL", "SnAp-1"))], ids=lambda c: c.id)
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.id in ("BPTT", "RTRL")], ids=lambda c: c.id)
 def test_jit_is_no_jit(claim):
-    net, window = network("LRU x 1"), sample(length=3)
+    net, window = network("RNN x 1"), sample(length=2)
     carry = claim.algorithm.init(net, batch=2)
     compiled = run(claim.algorithm, net, carry, window)
     with jax.disable_jit():
