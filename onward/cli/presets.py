@@ -11,7 +11,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "samples": 20 * 64,
         "batch_size": 64,
-        "validate_every": 10,
+        "validate_every": 20,
         "align_every": 10,
         "network": {"layers": 1, "units": 8, "width": 8},
     },

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import equinox as eqx
 import jax
 
 from onward import algorithms, cells, networks
@@ -95,9 +96,8 @@ def make_task(text: str) -> Task:
 
 def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     """The network of `config` with the task's sizes; initial weights are a function of `seed` alone."""
-    key = jax.random.key(seed)
     pooling = wants_pooling(task) if config.pooling == "auto" else config.pooling == "on"
-    sizes: dict[str, Any] = {"units": config.units, "layers": config.layers, "pooling": pooling, "key": key}
+    sizes: dict[str, Any] = {"units": config.units, "layers": config.layers, "pooling": pooling}
     if config.kind == "lru-blocks":
         make = functools.partial(networks.lru_blocks, width=config.width, r_min=config.r_min, r_max=config.r_max)
     else:
@@ -105,7 +105,9 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
         cell = choose(spec, CELLS, "cell")
         make = functools.partial(networks.cell_stack, cell, **options_of(cell, spec, "cell"))
     try:
-        return make(input_size=task.input_size, output_size=task.output_size, **sizes)
+        # Compiled as one function, since a dozen small ones take several times as long.
+        build = eqx.filter_jit(lambda key: make(task.input_size, task.output_size, key=key, **sizes))
+        return build(jax.random.key(seed))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the network cannot be built: {sentence(error)}") from error
 
