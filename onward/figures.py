@@ -193,6 +193,7 @@ def _finish(axis: "Axes", title: str, label: str, lines: Sequence[tuple], runs: 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
     """The same heights in [0, 1], moved apart so that neighbours keep `gap`, in the same order."""
+    gap = min(gap, 1 / max(1, len(heights) - 1))
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = [min(max(heights[i], 0.0), 1.0) for i in order]
     for _ in range(200):
@@ -201,8 +202,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
             if lack > 0:
                 placed[low] -= lack / 2
                 placed[high] += lack / 2
-        shift = max(0.0, -placed[0]) - max(0.0, placed[-1] - 1.0) if placed else 0.0
-        placed = [place + shift for place in placed]
+        placed = [min(max(place, 0.0), 1.0) for place in placed]
     result = [0.0] * len(heights)
     for place, index in zip(placed, order, strict=True):
         result[index] = place

@@ -167,7 +167,7 @@ def _write_report(config: CompareConfig, task: Task, network: Network, found: li
         for result in found:
             log = folder / result.slug / session.METRICS
             for event in read_events(log) if log.exists() else []:
-                file.write(json.dumps({"algorithm": result.slug, **event}) + "\n")
+                file.write(json.dumps({**event, "algorithm": result.slug}) + "\n")
     comparison = Comparison(
         title=f"Credit assignment on {task.name}",
         task=_describe_task(config, task),

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from onward.cli import toml
 from onward.cli.config import RunConfig
@@ -105,12 +106,14 @@ def compilation_cache(folder: Path) -> Iterator[None]:
     before = {name: getattr(jax.config, name) for name in names}
     for name, value in zip(names, (str(cache), 0.5), strict=True):
         jax.config.update(name, value)
+    reset_cache()  # JAX would go on with a folder that it had before
     try:
         yield
         shutil.rmtree(cache, ignore_errors=True)
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+        reset_cache()
 
 
 def peak_rss() -> int | None:

@@ -55,8 +55,10 @@ def choose(spec: Spec, known: Mapping[str, Any], what: str) -> Any:
     """The entry of `known` that the spec names; a `UsageError` that lists them (and the nearest) otherwise."""
     if spec.name in known:
         return known[spec.name]
-    near = difflib.get_close_matches(spec.name, known, n=1)
-    hint = f"did you mean {near[0]}? All of them" if near else "there are"
+    near = [name for name in known if spec.name and spec.name in name] or difflib.get_close_matches(
+        spec.name, known, n=1
+    )
+    hint = f"did you mean {' or '.join(near)}? All of them" if near else "there are"
     raise UsageError(f"unknown {what} {spec.name!r}; {hint}: {', '.join(known)}.")
 
 

@@ -42,11 +42,15 @@ def estimates(jobs: Sequence[Job], costs: Mapping[str, Cost]) -> Table:
 
 
 def results(comparison: Comparison) -> Table:
-    """What came of each algorithm, as in the report but for the share of parameters that are exact."""
-    table = _table(f"{comparison.title}: {comparison.steps:,} batches of {comparison.batch_size}")
+    """What came of each algorithm: the table of the report, in fewer words so that it fits a narrow screen."""
+    table = _table(f"{comparison.title}: test set, after {comparison.steps:,} batches of {comparison.batch_size}")
+    short = {"test loss": "loss", "cosine mean": "cosine", "cosine last": "at end"}
     for index, name in enumerate(report.columns(comparison)):
-        left = index in (0, GRADIENT)
-        table.add_column(name, style="bold" if index == 0 else None, justify="left" if left else "right", no_wrap=left)
+        text = short.get(name, name).removeprefix("test ").replace(" / ", "/")
+        if index == 0:
+            table.add_column(text, style="bold", overflow="fold")
+        else:
+            table.add_column(text, no_wrap=True, justify="left" if index == GRADIENT else "right")
     for result in comparison.results:
         row = report.row(comparison, result)
         row[GRADIENT] = report.exactness(result.exact, 0.0)
@@ -68,7 +72,15 @@ def duration(seconds: float) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption_justify="left")
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
 
 
 def metrics(title: str, values: Mapping[str, float]) -> str:

@@ -20,6 +20,8 @@ def run(words: list[str]) -> int:
     """Estimate, train, test."""
     config = parse_run(TrainConfig, "train", words)
     choice = make_algorithm(config.algorithm)
+    if config.resume and config.out and not (config.out / session.CHECKPOINT).exists():
+        raise UsageError(f"{config.out} has no {session.CHECKPOINT} to resume from; delete the folder and start anew.")
     session.use_devices(config.batch_size, config.devices)
     console, task = Console(highlight=False), make_task(config.task)
     config = with_steps(config, task)
@@ -27,8 +29,6 @@ def run(words: list[str]) -> int:
     check_choice(choice, network, task)
     folder = session.open_folder(config, f"train-{task.name}-{choice.slug}", session.RESULT)
     job = Job(config, choice, task, network, folder, config.stateful)
-    if config.resume and not job.checkpoint.exists():
-        raise UsageError(f"{folder} has no {session.CHECKPOINT} to resume from; delete the folder and start anew.")
     again = f"onward train --resume --out {folder}"
     with clear_failures(), session.gentle_stop(), session.compilation_cache(folder):
         try:
