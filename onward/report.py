@@ -96,6 +96,7 @@ def write(folder: Path, comparison: Comparison | None = None) -> Path:
     }
     for name, figure in drawn.items():
         (folder / f"{name}.png").write_bytes(figures.png(figure))
+        figure.set_layout_engine("none")  # what the first drawing has laid out stays
     config = folder / CONFIG
     page = render(
         comparison,

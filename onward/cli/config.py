@@ -101,7 +101,7 @@ class CompareConfig(RunConfig):
     algorithms: tuple[str, ...] = ("spatialbp", "bptt", "snap1@14")
     """Algorithms to compare, for example: spatialbp bptt snap1@14 rtrl."""
     preset: Literal["demo", "quick", "full"] = "demo"
-    """demo: a few minutes. full: 1,000,000 samples, as published. quick: a small network for seconds, as a check."""
+    """demo: a few minutes. full: 1,000,000 samples, as published. quick: a tiny network, two algorithms, as a check."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {"samples": 600 * 64, "validate_every": 60, "align_every": 30},
     "quick": {
+        "algorithms": ["bptt", "snap1@14"],
         "samples": 20 * 64,
         "batch_size": 64,
         "validate_every": 20,
