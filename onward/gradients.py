@@ -39,6 +39,13 @@ def value_and_grad(
         )
     if not isinstance(algorithm, Algorithm):
         raise TypeError(f"`algorithm` must be an instance such as onward.RTRL(), got {algorithm!r}")
+    if not isinstance(sample, Sample):
+        raise TypeError(
+            f"`sample` must be an onward.Sample(input, target, weight), got {type(sample).__name__}; for several "
+            "sequences give every leaf a leading batch axis"
+        )
+    if not callable(loss):
+        raise TypeError(f"`loss` must be a function of one step's output and target, got {loss!r}")
     sample = jax.tree.map(jnp.asarray, sample)
     check_window(network, sample)
     check_finite(sample)

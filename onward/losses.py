@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 
-def cross_entropy(output: Float[Array, " classes"], target: Int[Array, ""]) -> Float[Array, ""]:
+def cross_entropy(output: Float[ArrayLike, " classes"], target: Int[ArrayLike, ""]) -> Float[Array, ""]:
     """Negative log-probability of the class `target` under logits `output`, in nats.
+
+    A label that is no class, one below 0 or above the last, makes the loss NaN, which stops training.
 
     **Raises.** `TypeError` if `target` is not an integer, which would otherwise be truncated in silence.
     **Example.**
@@ -21,10 +24,11 @@ def cross_entropy(output: Float[Array, " classes"], target: Int[Array, ""]) -> F
             f"cross_entropy: `target` must hold integer class labels, got dtype {target.dtype}; "
             "convert it with `.astype(int)`, or use squared_error for real-valued targets"
         )
-    return -jax.nn.log_softmax(output)[target]
+    scores = jax.nn.log_softmax(output)
+    return -scores.at[target].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
-def squared_error(output: Float[Array, " *shape"], target: Float[Array, " *shape"]) -> Float[Array, ""]:
+def squared_error(output: Float[ArrayLike, " *shape"], target: Float[ArrayLike, " *shape"]) -> Float[Array, ""]:
     """Sum over the outputs of the squared difference to `target`.
 
     **Raises.** `ValueError` if the shapes differ, which would otherwise broadcast in silence.

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from onward.cells.base import Cell
@@ -99,7 +100,9 @@ class Network(eqx.Module):
                 values[name] = node(read)
         return new, values[self.output]
 
-    def unroll(self, inputs: Float[Array, "time features"], states: dict[str, PyTree] | None = None) -> PyTree:
+    def unroll(
+        self, inputs: Float[Array | np.ndarray, "time features"], states: dict[str, PyTree] | None = None
+    ) -> PyTree:
         """Outputs `[time, ...]` for `inputs` `[time, features]`, from `states` (the initial ones by default)."""
         network = self.effective()
         states = network.initial_state() if states is None else states

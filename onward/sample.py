@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 
@@ -23,7 +24,7 @@ class Sample(eqx.Module):
 
     input: PyTree
     target: PyTree
-    weight: Float[Array, "*batch time"]
+    weight: Float[Array | np.ndarray, "*batch time"]
 
     @property
     def batched(self) -> bool:

@@ -155,6 +155,11 @@ def windowed(algorithm, net, window, edges):
     return gradients, carry
 
 
+def total(gradients):
+    """The sum of several gradients."""
+    return jax.tree.map(lambda *leaves: sum(leaves), *gradients)
+
+
 @eqx.filter_jit
 def autodiff(net, window):
     """Loss and gradient by differentiating the plain step-by-step unroll: independent of every algorithm here."""

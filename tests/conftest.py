@@ -8,6 +8,7 @@ QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -18,3 +19,9 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         claim = getattr(item, "callspec", None) and item.callspec.params.get("claim")
         item.add_marker(pytest.mark.xdist_group(claim.id if claim else item.path.name))
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the checker of annotations: a test of bad arguments sees the library's own messages, as users do."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -105,6 +105,7 @@ def test_generated_splits_and_training_share_no_draw(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_name_themselves_the_value_and_a_remedy(name):
     made = task(name)
     for arguments, message in (
@@ -138,6 +139,7 @@ def test_bad_arguments_name_themselves_the_value_and_a_remedy(name):
         ("psmnist", "validation", -5, 0),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_options_name_themselves_the_value_and_a_remedy(name, option, value, minimum):
     with pytest.raises(ValueError, match=rf"`{option}` must be at least {minimum}, got {value}; .+"):
         make(name, **{option: value})
@@ -149,6 +151,7 @@ def test_bad_options_name_themselves_the_value_and_a_remedy(name, option, value,
     assert type(made.options[option]) is int  # so that a configuration file can hold it
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_bad_options():
     with pytest.raises(ValueError, match=r"no task `name`='mnist'; choose one of mnist98, copy, adding, delayed-xor"):
         make("mnist")

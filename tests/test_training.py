@@ -250,6 +250,7 @@ def spoil(what):
         ("empty", ValueError, "the window is empty"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_a_bad_batch_is_named(what, kind, message):
     for good in (0, 1):
         with pytest.raises(kind, match=f"^training batch {good}:? .*{message}"):
@@ -273,11 +274,13 @@ def test_a_bad_batch_is_named(what, kind, message):
         ({"checkpoint_every": 0}, "`checkpoint_every` must be at least 1"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_arguments_that_make_no_sense_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         train(**options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_objects_of_another_kind_are_named():
     for name, value in {"network": 3, "algorithm": ow.RTRL, "optimizer": 0.1}.items():
         with pytest.raises(TypeError, match=f"`{name}` must be"):

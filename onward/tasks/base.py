@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
+from jaxtyping import Bool
 
 from onward.sample import Sample
 
@@ -126,10 +127,10 @@ def in_batches(sample: Sample, batch_size: int) -> Iterator[Sample]:
         yield new_sample(sample.input[cut], sample.target[cut], sample.weight[cut])
 
 
-def correct_predictions(output: Any, target: Any) -> np.ndarray:
+def correct_predictions(output: Any, target: Any) -> Bool[np.ndarray, "..."]:
     """`[..., classes]` -> `[...]`: whether the largest logit is that of the right class, and all logits are finite."""
     output = np.asarray(output)
-    return (output.argmax(axis=-1) == np.asarray(target)) & np.isfinite(output).all(axis=-1)
+    return np.asarray((output.argmax(axis=-1) == target) & np.isfinite(output).all(axis=-1))
 
 
 def accuracy_where_asked(output: Any, target: Any, weight: Any) -> dict[str, float]:

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 import onward as ow
-from tests.claims import CLAIMS, cut, distance, flat, gradient_of, network, run, sample, windowed
+from tests.claims import CLAIMS, cut, distance, flat, gradient_of, network, run, sample, total, windowed
 
 every = pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
 LAW = [(c, "GRU x 2") for c in CLAIMS]
 LAW += [(c, "LRU blocks") for c in CLAIMS if c.id in ("RTRL", "SnAp-1", "EProp-traces", "NthOrder-2")]
-
-
-def total(gradients):
-    return jax.tree.map(lambda *leaves: sum(leaves), *gradients)
 
 
 @pytest.mark.parametrize(("claim", "name"), LAW, ids=[f"{claim.id}-{name}" for claim, name in LAW])
