@@ -170,6 +170,8 @@ def _read(path):
         data = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); use another file") from None
     try:
         arrays = safetensors.numpy.load(data)
         described = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})

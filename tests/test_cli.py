@@ -1,5 +1,6 @@
 """The command line: what it does, and that every mistake gets one sentence."""
 
+import io
 import json
 import re
 import signal
@@ -14,8 +15,9 @@ import pytest
 
 import onward as ow
 from onward import checkpoint, diagnostics
-from onward.cli import main
+from onward.cli import main, session
 from onward.cli.config import CompareConfig, NetworkConfig, TrainConfig
+from onward.cli.errors import UsageError
 from onward.cli.options import parse_run
 from onward.cli.registry import ALGORITHMS, CELLS, build_network, make_algorithm, make_task
 from onward.tasks import TASKS
@@ -49,11 +51,26 @@ MISTAKES = {
     "compare --batch-size -3": "--batch-size must be at least 1, got -3",
     "compare --steps 0": "--steps must be at least 1, got 0",
     "compare --seed -1": "--seed must be at least 0",
+    "compare --seed 4294967296": "--seed must be at most 4294967295",
+    "compare --batch-size 99999999999999999999999": "--batch-size must be at most",
+    "compare --steps 99999999999999999999999": "--steps must be at most",
+    "compare --epochs 1e300": "--epochs 1e+300 is more than",
+    "compare --out=": "--out is given an empty value",
+    "train --task mnist98:validation=0 --patience 3": "--patience 3",
+    "train --task copy:symbols=999999999999 --steps 1": "do not fit in memory",
     "compare --steps 3 --epochs 2": "give one of them",
     "compare --preset huge": "demo",
     "compare --algorithms": "at least one",
     "compare --algorithms bptt bppt": "did you mean bptt",
     "compare --algorithms bptt bptt": "twice",
+    "compare --algorithms snap1 snap:n=1": "--algorithms has 'snap:n=1' twice (as 'snap1')",
+    "compare --algorithms bptt bptt:checkpoint=none": "twice",
+    "compare --algorithms snap:1,n=1": "has the option 'n' twice",
+    "compare --algorithms rtrl:decay=1,decay=0.5": "has the option 'decay' twice",
+    "compare --algorithms rtrl:decay=none": "decay must be a number, got None; write decay=1.0",
+    "compare --algorithms rtrl:decay=true": "decay must be a number, got True",
+    "compare --algorithms bptt:checkpoint=true": "`checkpoint` must be",
+    "compare --algorithms bptt:checkpoint=": "write for example bptt:checkpoint=5",
     "compare --algorithms nth-order": "n",
     "compare --algorithms nth-order:-2": "negative",
     "compare --algorithms rtrl:decay=2": "decay",
@@ -70,6 +87,7 @@ MISTAKES = {
     "compare --network.layers 0": "--network.layers must be at least 1",
     "compare --network.r-min 2": "r_min",
     "compare --network.kind stack --network.cell gruu": "did you mean gru",
+    "compare --network.kind stack --network.cell lru:r_min=x": "r_min must be a number, got 'x'",
     "compare --network.kind stack --network.cell gru:leak=1": "it takes none",
     "compare --optimizer.learning-rate 0": "above 0",
     "compare --optimizer.learning-rate nan": "above 0",
@@ -114,15 +132,40 @@ def test_a_mistake_gets_one_sentence_and_code_2(words, capsys, tmp_path, monkeyp
         ("algorithms = 'bptt'", "must be a list of strings"),
         ("[network]\nkind = 'mlp'", "network.kind must be one of"),
         ("seed = -1", "--seed must be at least 0"),
+        ("batch_size = 2\nbatch-size = 3", "'batch-size' twice"),
+        ("\ufeffstepz = 3", "did you mean steps"),
     ],
 )
 def test_a_mistake_in_a_file_names_the_key(text, says, tmp_path, capsys):
     path = tmp_path / "run.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert run("compare", "--config", path) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--out", "--config", "--task"])
+def test_an_empty_value_is_refused(option, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", option, ""]) == 2
+    assert (
+        capsys.readouterr().err == f"onward train: {option} is given an empty value; give another, or leave it out.\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("words", ["--steps 1e3", "--stepz 3", "extra", "--network.kind zebra", "--steps"])
+def test_a_mistake_reads_the_same_on_any_terminal(encoding, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    with pytest.raises(UsageError) as found:
+        parse_run(TrainConfig, "train", words.split())
+    text = str(found.value)
+    assert words.split()[0] in text
+    assert not re.search(r"--(?![a-z])|[─│]|default|value error", text)
+    assert text.count(";") <= 2
 
 
 def test_options_go_before_the_file_and_that_before_the_preset(tmp_path):
@@ -225,6 +268,32 @@ def test_a_finished_run_is_not_overwritten(finished, capsys):
     assert run("train", *SMALL, "--steps", 12, "--out", finished) == 2
     assert run("train", "--resume", "--out", finished) == 2
     assert capsys.readouterr().err.count("already holds a finished run") == 2
+
+
+def test_the_files_of_others_are_not_replaced(tmp_path, capsys):
+    (tmp_path / "checkpoint.safetensors").write_text("precious")
+    assert run("train", *SMALL, "--steps", 2, "--out", tmp_path) == 2
+    assert "holds another checkpoint.safetensors" in capsys.readouterr().err
+    assert (tmp_path / "checkpoint.safetensors").read_text() == "precious"
+    (tmp_path / "bptt").mkdir()
+    assert run("compare", *SMALL, "--steps", 2, "--algorithms", "bptt", "--out", tmp_path) == 2
+    assert "holds another bptt" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path, capsys):
+    with session.sole_use(tmp_path):
+        assert run("train", *SMALL, "--steps", 2, "--out", tmp_path) == 2
+    assert "another run is at work" in capsys.readouterr().err
+    with session.sole_use(tmp_path):
+        pass
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed(finished, tmp_path):
+    (tmp_path / "config.toml").write_text((finished / "config.toml").read_text())
+    (tmp_path / "metrics.jsonl").write_text('{"event": "start", "step": 0}\n')
+    assert run("train", "--resume", "--out", tmp_path) == 0
+    assert losses(tmp_path) == losses(finished)
+    assert "resume = false" in (tmp_path / "config.toml").read_text()
 
 
 @pytest.mark.parametrize("harm", ["truncated", "foreign", "library"])
@@ -372,6 +441,7 @@ def test_loss_that_is_not_finite_ends_with_code_1(tmp_path, capsys):
 
 def test_unknown_option_of_resume_is_refused(tmp_path, capsys):
     (tmp_path / "config.toml").write_text("steps = 5\n")
+    (tmp_path / "metrics.jsonl").write_text('{"event": "train", "step": 1, "loss": 1.0}\n')
     assert run("train", "--resume", "--out", tmp_path) == 2
     assert "delete the folder" in capsys.readouterr().err
     assert run("train", "--resume", "--out", tmp_path, "--steps", 6) == 2

@@ -43,7 +43,8 @@ class BPTT(Algorithm):
     summary: ClassVar[str] = "exact on the window; stores it and replays it backwards"
 
     def __check_init__(self):
-        valid = self.checkpoint in (None, "sqrt") or (isinstance(self.checkpoint, int) and self.checkpoint >= 1)
+        number = isinstance(self.checkpoint, int) and not isinstance(self.checkpoint, bool)
+        valid = self.checkpoint in (None, "sqrt") or (number and self.checkpoint >= 1)
         if not valid:
             raise ValueError(f"`checkpoint` must be None, 'sqrt' or a positive integer, got {self.checkpoint!r}")
 

@@ -42,9 +42,10 @@ def run(words: list[str]) -> int:
     network = build_network(task, config.network, config.seed)
     for choice in choices:
         check_choice(choice, network, task)
-    folder = session.open_folder(config, f"compare-{task.name}", report.RESULTS)
+    made = (report.PAGE, report.METRICS, *(choice.slug for choice in choices))
+    folder = session.open_folder(config, f"compare-{task.name}", report.RESULTS, made)
     again = f"onward compare --resume --out {folder}"
-    with clear_failures(), session.gentle_stop(), session.compilation_cache(folder):
+    with clear_failures(), session.sole_use(folder), session.gentle_stop(), session.compilation_cache(folder):
         jobs = [Job(config, choice, task, network, folder / choice.slug) for choice in choices]
         try:
             found = _run_all(console, jobs, folder, network)
@@ -61,8 +62,10 @@ def run(words: list[str]) -> int:
 
 def _all_different(choices: list[Choice]) -> None:
     for index, choice in enumerate(choices):
-        if any(choice.slug == other.slug for other in choices[:index]):
-            raise UsageError(f"--algorithms has {choice.text!r} twice; leave one out.")
+        for other in choices[:index]:
+            if (choice.algorithm, choice.window) == (other.algorithm, other.window):
+                same = "" if choice.text == other.text else f" (as {other.text!r})"
+                raise UsageError(f"--algorithms has {choice.text!r} twice{same}; leave one out.")
 
 
 def _run_all(console: Console, jobs: list[Job], folder: Path, network: Network) -> list[Result]:

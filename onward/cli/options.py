@@ -17,6 +17,7 @@ from onward.cli.presets import PRESETS
 
 T = TypeVar("T")
 R = TypeVar("R", bound=RunConfig)
+LARGEST = 2**31 - 1  # what the devices count with
 
 
 def parse_run(kind: type[R], command: str, words: list[str]) -> R:
@@ -52,12 +53,16 @@ def parse_run(kind: type[R], command: str, words: list[str]) -> R:
         )
     if asked.resume:
         _unchanged(default, config)
+    config = dataclasses.replace(config, resume=asked.resume)  # whatever a file says that a resumed run has left
     check(config)
     return config
 
 
 def parse(kind: type[T], command: str, words: list[str], default: T | None = None) -> T:
     """`words` as a dataclass; a `UsageError` of one sentence where tyro would print a box."""
+    for before, word in zip([f"onward {command}", *words], words, strict=False):
+        if not word or re.fullmatch(r"--[\w.-]+=", word):
+            raise UsageError(f"{word.rstrip('=') or before} is given an empty value; give another, or leave it out.")
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
@@ -77,8 +82,12 @@ def check(config: RunConfig) -> None:
         _at_least(config, name, 1 if name != "epochs" else None)
     _at_least(config, "align_every", 0)
     _at_least(config, "seed", 0)
+    _at_most(config, "seed", 2**32 - 1)
+    for name in ("batch_size", "steps"):
+        _at_most(config, name, LARGEST)
     for name in ("layers", "units", "width"):
         _at_least(config.network, name, 1, "network.")
+        _at_most(config.network, name, LARGEST, "network.")
     for name in ("warmup", "weight_decay", "recurrent_factor", "clip"):
         _at_least(config.optimizer, name, 0, "optimizer.")
     _at_least(config.optimizer, "learning_rate", None, "optimizer.")
@@ -120,11 +129,20 @@ def _at_least(config: Any, name: str, minimum: float | None, prefix: str = "") -
         raise UsageError(f"{option} must be {bound}, got {value}.")
 
 
+def _at_most(config: Any, name: str, maximum: int, prefix: str = "") -> None:
+    value = getattr(config, name)
+    if value is not None and value > maximum:
+        option = f"--{prefix}{name}".replace("_", "-")
+        raise UsageError(f"{option} must be at most {maximum}, got {value}; choose a smaller one.")
+
+
 def _one_sentence(box: str, command: str) -> str:
     """What tyro wrote into a box, up to its first ruler, as one sentence with a hint."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    if "╭" not in text:  # where the terminal has no box characters, a title and a ruler stand above it
+        text = re.sub(r"\A.*?\n *-{8,} *\n", "", text, flags=re.DOTALL)
     lines = [line.strip("│ ").strip() for line in text.splitlines() if not line.startswith(("╭", "╰"))]
-    rulers = [index for index, line in enumerate(lines) if line and set(line) == {"─"}]
+    rulers = [index for index, line in enumerate(lines) if re.fullmatch("─+|-{8,}", line)]
     head = " ".join(line for line in lines[: rulers[0] if rulers else None] if line)
     head = re.split(r"\s*Got errors:", head)[0].rstrip(" .,;:")
     head = re.sub(r"\. ([A-Z])", lambda match: "; " + match.group(1).lower(), head)

@@ -110,6 +110,11 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
         return build(jax.random.key(seed))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the network cannot be built: {sentence(error)}") from error
+    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+        raise UsageError(
+            f"the network cannot be built: {config.layers} layers of {config.units} units do not fit in memory; "
+            "choose a smaller --network.layers, --network.units or --network.width, or a smaller task."
+        ) from error
 
 
 def wants_pooling(task: Task) -> bool:

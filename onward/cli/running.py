@@ -16,6 +16,7 @@ from onward.checkpoint import CheckpointError
 from onward.cli import toml
 from onward.cli.config import OptimizerConfig, RunConfig
 from onward.cli.errors import RunError, UsageError
+from onward.cli.options import LARGEST
 from onward.cli.registry import Choice
 from onward.cli.session import CHECKPOINT, METRICS
 from onward.cli.specs import sentence
@@ -37,7 +38,10 @@ def with_steps(config: R, task: Task) -> R:
             raise UsageError(f"--epochs {config.epochs:g}: {task.name} is generated without end; give --steps instead.")
         steps = GENERATED_STEPS
     elif steps is None:
-        steps = math.ceil((config.epochs or 1) * epoch_steps(task, config.batch_size))
+        wanted = (config.epochs or 1) * epoch_steps(task, config.batch_size)
+        if wanted > LARGEST:
+            raise UsageError(f"--epochs {config.epochs:g} is more than {LARGEST} batches; choose fewer.")
+        steps = math.ceil(wanted)
     warmup = min(100, steps // 10) if config.optimizer.warmup is None else config.optimizer.warmup
     if warmup > steps:
         raise UsageError(f"--optimizer.warmup must be at most the {steps} batches of the run, got {warmup}.")

@@ -1,6 +1,8 @@
 """What every run needs around its training: devices, a folder, a gentle stop, figures about the machine."""
 
 import contextlib
+import dataclasses
+import fcntl
 import os
 import platform
 import resource
@@ -9,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -54,9 +56,10 @@ def compile_quickly() -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 
-def open_folder(config: RunConfig, default: str, finished: str) -> Path:
+def open_folder(config: RunConfig, default: str, finished: str, made: Sequence[str]) -> Path:
     """The run's folder, made and known to be writable; `finished` is the file that a finished run leaves.
 
+    `made` is what else the run writes there, which is not to replace what others have written.
     **Raises.** `UsageError` if it cannot be written, or holds a run already and `--resume` was not asked for.
     """
     folder = config.out or Path("runs") / f"{default}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -64,6 +67,10 @@ def open_folder(config: RunConfig, default: str, finished: str) -> Path:
         raise UsageError(f"{folder} already holds a finished run; choose another folder with --out, or delete it.")
     if not config.resume and (folder / CONFIG).exists():
         raise UsageError(f"{folder} holds an unfinished run; go on with it with --resume, or choose another --out.")
+    if not (folder / CONFIG).exists():
+        for name in made:
+            if (folder / name).exists():
+                raise UsageError(f"{folder} holds another {name}; choose another folder with --out, or move it away.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -75,8 +82,29 @@ def open_folder(config: RunConfig, default: str, finished: str) -> Path:
 
 def keep_config(config: RunConfig, folder: Path) -> None:
     """Write the resolved configuration, from which the run can be repeated or resumed."""
+    config = dataclasses.replace(config, resume=False)  # so that it serves to repeat the run as well
     text = "# The configuration of this run, with all defaults filled in.\n" + toml.dump(config)
     (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder while this lasts; the system lets go of it when the process ends.
+
+    **Raises.** `UsageError` if another run is at work there.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"another run is at work in {folder}; wait for it, or choose another folder with --out."
+                ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -45,9 +45,13 @@ def parse(text: str, what: str, *, windowed: bool = False) -> Spec:
                 raise UsageError(f"{what} {text!r}: {part!r} follows a key=value option; write it as key=value too.")
             positional.append(_value(part))
         elif not key or not value:
-            raise UsageError(f"{what} {text!r}: {part!r} is not key=value; write for example {name}:length=5.")
+            raise UsageError(
+                f"{what} {text!r}: {part!r} is not key=value; write for example {name}:{key.strip() or 'length'}=5."
+            )
+        elif (known := key.strip().replace("-", "_")) in options:
+            raise UsageError(f"{what} {text!r} has the option {known!r} twice; leave one out.")
         else:
-            options[key.strip().replace("-", "_")] = _value(value.strip())
+            options[known] = _value(value.strip())
     return Spec(text, name.strip().lower(), tuple(positional), options, window)
 
 
@@ -71,7 +75,15 @@ def options_of(make: Callable[..., Any], spec: Spec, what: str) -> dict[str, Any
     for key in spec.options:
         if key not in known:
             raise UsageError(f"{what} {spec.text!r} has the option {key!r}, which {spec.name} does not take; {takes}.")
-    return {**dict(zip(known, spec.positional, strict=False)), **spec.options}
+    placed = dict(zip(known, spec.positional, strict=False))
+    for key in placed.keys() & spec.options.keys():
+        raise UsageError(f"{what} {spec.text!r} has the option {key!r} twice; leave one out.")
+    options = placed | spec.options
+    for key, value in options.items():
+        default = inspect.signature(make).parameters[key].default
+        if type(default) is float and type(value) not in (int, float):
+            raise UsageError(f"{what} {spec.text!r}: {key} must be a number, got {value!r}; write {key}={default}.")
+    return options
 
 
 def call(make: Callable[..., Any], spec: Spec, what: str) -> Any:

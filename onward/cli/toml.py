@@ -17,7 +17,7 @@ T = TypeVar("T")
 def read(path: Path) -> dict[str, Any]:
     """The table in a TOML file; a `UsageError` if there is no such file or it is not TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
         raise UsageError(f"there is no configuration file {path}; check the path.") from None
@@ -37,6 +37,8 @@ def merge(config: T, table: dict[str, Any], source: str, prefix: str = "") -> T:
             near = difflib.get_close_matches(name, hints, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(hints)}."
             raise UsageError(f"{source} has the unknown key {full!r}; {hint}")
+        if name in changes:
+            raise UsageError(f"{source} has {full!r} twice, once with - and once with _; leave one out.")
         old = getattr(config, name)
         if dataclasses.is_dataclass(old):
             if not isinstance(value, dict):

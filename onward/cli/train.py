@@ -1,6 +1,8 @@
 """`onward train`: one network, one algorithm, one task."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 from rich.console import Console
 
@@ -10,9 +12,10 @@ from onward.cli.errors import StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter
 from onward.cli.registry import build_network, make_algorithm, make_task
-from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, with_steps
+from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, has_validation, with_steps
 from onward.cli.tables import estimates, metrics
 from onward.evaluation import evaluate
+from onward.metrics import read_events
 from onward.training import Trained
 
 
@@ -20,17 +23,24 @@ def run(words: list[str]) -> int:
     """Estimate, train, test."""
     config = parse_run(TrainConfig, "train", words)
     choice = make_algorithm(config.algorithm)
-    if config.resume and config.out and not (config.out / session.CHECKPOINT).exists():
+    if config.resume and config.out and _lost(config.out):
         raise UsageError(f"{config.out} has no {session.CHECKPOINT} to resume from; delete the folder and start anew.")
+    if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UsageError(
+            "--tensorboard needs pip install 'onward[tensorboard]'; install it, or leave --tensorboard out."
+        )
     session.use_devices(config.batch_size, config.devices)
     console, task = Console(highlight=False), make_task(config.task)
     config = with_steps(config, task)
+    if config.patience is not None and not has_validation(task):
+        raise UsageError(f"--patience {config.patience}: {config.task} holds no validation data out; leave it out.")
     network = build_network(task, config.network, config.seed)
     check_choice(choice, network, task)
-    folder = session.open_folder(config, f"train-{task.name}-{choice.slug}", session.RESULT)
+    made = (session.CHECKPOINT, session.METRICS)
+    folder = session.open_folder(config, f"train-{task.name}-{choice.slug}", session.RESULT, made)
     job = Job(config, choice, task, network, folder, config.stateful)
     again = f"onward train --resume --out {folder}"
-    with clear_failures(), session.gentle_stop(), session.compilation_cache(folder):
+    with clear_failures(), session.sole_use(folder), session.gentle_stop(), session.compilation_cache(folder):
         try:
             trained = _train(console, job, config)
         except KeyboardInterrupt:
@@ -65,7 +75,14 @@ def _train(console: Console, job: Job, config: TrainConfig) -> Trained:
         )
 
 
+def _lost(folder: Path) -> bool:
+    """Whether the run in `folder` has trained and its checkpoint is gone; one killed before its first starts anew."""
+    if (folder / session.CHECKPOINT).exists() or not (folder / session.METRICS).exists():
+        return False
+    return any(event["event"] == "train" for event in read_events(folder / session.METRICS))
+
+
 def _kept(job: Job, again: str) -> str:
     if job.checkpoint.exists():
         return f"stopped; the last checkpoint is kept; go on with: {again}"
-    return "stopped before the first checkpoint; run the same command to start again."
+    return f"stopped before the first checkpoint; go on with: {again}"
