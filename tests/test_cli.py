@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -278,6 +279,24 @@ def test_the_files_of_others_are_not_replaced(tmp_path, capsys):
     (tmp_path / "bptt").mkdir()
     assert run("compare", *SMALL, "--steps", 2, "--algorithms", "bptt", "--out", tmp_path) == 2
     assert "holds another bptt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["list", "--help"])
+def test_output_that_nobody_takes_is_no_crash(words):
+    command = f"{sys.executable} -m onward {words}"
+    gone = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, timeout=120)
+    assert (gone.returncode, gone.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_gets_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "onward", "list"], stdout=full, stderr=subprocess.PIPE, timeout=120
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"onward list: reading or writing failed (No space left")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, capsys):

@@ -17,7 +17,7 @@ from onward.cli import session
 from onward.cli.config import CompareConfig
 from onward.cli.errors import RunError, StoppedError, UsageError
 from onward.cli.options import parse_run
-from onward.cli.progress import Reporter
+from onward.cli.progress import Reporter, Screen
 from onward.cli.registry import Choice, build_network, make_algorithm, make_task
 from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, epoch_steps, with_steps
 from onward.cli.tables import estimates, results
@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
     session.use_devices(config.batch_size, config.devices)
     if config.preset == "quick":
         session.compile_quickly()
-    console, task = Console(highlight=False), make_task(config.task)
+    console, task = Screen(highlight=False), make_task(config.task)
     config = with_steps(config, task)
     network = build_network(task, config.network, config.seed)
     for choice in choices:

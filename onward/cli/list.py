@@ -16,6 +16,7 @@ from onward.algorithms import Algorithm
 from onward.cells import GRU, LRU
 from onward.cli.config import ListConfig
 from onward.cli.options import parse
+from onward.cli.progress import Screen
 from onward.cli.registry import ALGORITHMS, CELLS, NETWORKS
 from onward.cli.specs import option_names
 from onward.network import Network
@@ -26,7 +27,7 @@ def run(words: list[str]) -> int:
     """Print the sections that were asked for."""
     config = parse(ListConfig, "list", words)
     sections = {"algorithms": _algorithms, "tasks": _tasks, "cells": _cells, "networks": _networks}
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     for name, section in sections.items():
         if config.what in ("all", name):
             section(console)

@@ -37,15 +37,11 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if words is None else words)
     name = words[0] if words else ""
-    if name in ("-h", "--help", "help"):
-        lines = [f"  {command:<10}{text}" for command, text in COMMANDS.items()]
-        print(OVERVIEW.format(commands="\n".join(lines)), end="")
-        return 0
-    if name == "--version":
-        print(f"onward {_version()}")
-        return 0
     try:
-        return _run(name, words[1:])
+        code = _run(name, words[1:])
+        if sys.stdout is not None:  # as where it was closed
+            sys.stdout.flush()
+        return code
     except (UsageError, RunError, StoppedError) as error:
         _complain(name, str(error))
         return error.exit_code
@@ -55,11 +51,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as in `onward list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        _complain(
+            name, f"reading or writing{where} failed ({error.strerror or error}); see to the disk and run it again."
+        )
+        return RunError.exit_code
 
 
 def _run(name: str, words: list[str]) -> int:
     if not name:
         raise UsageError(f"give a command: {', '.join(COMMANDS)}; see onward --help.")
+    if name in ("-h", "--help", "help"):
+        lines = [f"  {command:<10}{text}" for command, text in COMMANDS.items()]
+        print(OVERVIEW.format(commands="\n".join(lines)), end="")
+        return 0
+    if name == "--version":
+        print(f"onward {_version()}")
+        return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."

@@ -1,5 +1,7 @@
 """Live progress of training: bars on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class Screen(Console):
+    """Where a command prints; a reader who goes away, as in `onward train ... | head`, does not end the run."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, where Rich would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Reporter:

@@ -91,7 +91,7 @@ def make_task(text: str) -> Task:
     try:
         return call(choose(spec, TASKS, "task"), spec, "task")
     except OSError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(sentence(error)) from error
 
 
 def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:

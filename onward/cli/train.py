@@ -10,7 +10,7 @@ from onward.cli import session
 from onward.cli.config import TrainConfig
 from onward.cli.errors import StoppedError, UsageError
 from onward.cli.options import parse_run
-from onward.cli.progress import Reporter
+from onward.cli.progress import Reporter, Screen
 from onward.cli.registry import build_network, make_algorithm, make_task
 from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, has_validation, with_steps
 from onward.cli.tables import estimates, metrics
@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
             "--tensorboard needs pip install 'onward[tensorboard]'; install it, or leave --tensorboard out."
         )
     session.use_devices(config.batch_size, config.devices)
-    console, task = Console(highlight=False), make_task(config.task)
+    console, task = Screen(highlight=False), make_task(config.task)
     config = with_steps(config, task)
     if config.patience is not None and not has_validation(task):
         raise UsageError(f"--patience {config.patience}: {config.task} holds no validation data out; leave it out.")
