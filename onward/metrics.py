@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from onward.checkpoint import CheckpointError
+
 Event = dict[str, Any]
 
 # So that a stream without end does not fill the memory; the file has them all.
@@ -83,9 +85,23 @@ class Recorder:
 
 
 def read_events(path: str | os.PathLike) -> list[Event]:
-    """The events of a file of JSON lines; a last line that was cut off is left out."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
+    """The events of a file of JSON lines; a last line that was cut off is left out.
+
+    **Raises.** `CheckpointError` if a line is no event.
+    """
+    events = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or not {"event", "step"} <= event.keys():
+                raise CheckpointError(f"{path} is damaged: line {number} is no event; remove the line")
+            events.append(event)
+    return events
 
 
 def _take_back(path, step):

@@ -281,6 +281,24 @@ def test_the_files_of_others_are_not_replaced(tmp_path, capsys):
     assert "holds another bptt" in capsys.readouterr().err
 
 
+def test_a_damaged_log_is_named_and_kept(finished, tmp_path, capsys):
+    for name in ("config.toml", "checkpoint.safetensors"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / "metrics.jsonl").write_text("garbage\n")
+    assert run("train", "--resume", "--out", tmp_path) == 2
+    assert "metrics.jsonl is damaged: line 1" in capsys.readouterr().err
+    assert (tmp_path / "metrics.jsonl").read_text() == "garbage\n"
+    (tmp_path / "checkpoint.safetensors").unlink()
+    assert run("train", "--resume", "--out", tmp_path) == 2
+
+
+def test_a_header_that_is_not_the_command_lines_is_refused(tmp_path, capsys):
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, {"parameters": {"w": np.zeros(2)}}, config={"task": 3, "network": "x", "seed": "y"}, step=1)
+    assert run("evaluate", path) == 2
+    assert "was not written by this command line" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", ["list", "--help"])
 def test_output_that_nobody_takes_is_no_crash(words):
     command = f"{sys.executable} -m onward {words}"

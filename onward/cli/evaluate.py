@@ -54,7 +54,8 @@ def _find(path: Path) -> Path:
 def _known(header: dict[str, Any], path: Path) -> dict[str, Any]:
     """What the command line writes into a checkpoint's header."""
     known = header.get("config")
-    if not isinstance(known, dict) or not {"task", "network", "seed"} <= known.keys():
+    kinds = {"task": str, "network": dict, "seed": int}
+    if not isinstance(known, dict) or not all(isinstance(known.get(key), kind) for key, kind in kinds.items()):
         raise CheckpointError(
             f"{path} was not written by this command line, so that its task and network are not known; "
             "load it with onward.checkpoint.load_network"

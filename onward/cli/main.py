@@ -39,8 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     name = words[0] if words else ""
     try:
         code = _run(name, words[1:])
-        if sys.stdout is not None:  # as where it was closed
-            sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except (UsageError, RunError, StoppedError) as error:
         _complain(name, str(error))

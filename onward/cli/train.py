@@ -23,7 +23,9 @@ def run(words: list[str]) -> int:
     """Estimate, train, test."""
     config = parse_run(TrainConfig, "train", words)
     choice = make_algorithm(config.algorithm)
-    if config.resume and config.out and _lost(config.out):
+    with clear_failures():
+        lost = config.resume and config.out is not None and _lost(config.out)
+    if lost:
         raise UsageError(f"{config.out} has no {session.CHECKPOINT} to resume from; delete the folder and start anew.")
     if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UsageError(
