@@ -6,6 +6,7 @@ across its edges. The rest is here, once: nodes are evaluated in topological ord
 A cell's sweep yields the errors of its steps; its parameters' gradient is one contraction of those afterwards.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -46,7 +47,7 @@ class Rule:
 
 
 class Taps(NamedTuple):
-    """Where a cell's parameters enter a step: handles for the errors that arrive there; leaves `[time, ...]`."""
+    """Where a cell's parameters enter a step: handles for the errors that arrive there; leaves `[time, batch, ...]`."""
 
     drive: PyTree
     recurrent: PyTree
@@ -56,7 +57,7 @@ class Taps(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What the contraction of one node's parameters needs: its inputs, and for a cell the states before and after."""
+    """What the contraction of a node's parameters needs: its inputs, and for a cell the states before and after."""
 
     read: PyTree
     before: PyTree
@@ -81,13 +82,17 @@ class Errors(NamedTuple):
 
 
 class Window:
-    """A network linearised over one window of a batch of sequences; lives only while a function is traced."""
+    """A network linearised over one window of a batch of sequences; lives only while a function is traced.
+
+    Inputs, and the output and its errors, are `[batch, time, ...]` as everywhere; inside, all is `[time, batch, ...]`,
+    so that scans read and write what is contiguous.
+    """
 
     def __init__(self, network: Network, rule: Rule, states: dict[str, PyTree], inputs: PyTree):
         self.network, self.rule = network, rule
         self.nodes: dict[str, Node] = {}
         self.final: dict[str, PyTree] = {}
-        values = {INPUT: inputs}
+        values = {INPUT: swap(inputs)}
         for name, parents in network.edges:
             read = gather(values, name, parents)
             sizes = tuple(values[parent].shape[-1] if len(parents) > 1 else 0 for parent in parents)
@@ -98,7 +103,7 @@ class Window:
                 )
             else:
                 values[name], self.nodes[name] = _linearise_map(network.nodes[name], read, constant, sizes)
-        self.output = values[network.output]
+        self.output = swap(values[network.output])
         self.length = jax.tree.leaves(inputs)[0].shape[1]
 
     def sweep(self, at_output: PyTree | None, at_final: dict[str, PyTree]) -> Errors:
@@ -107,7 +112,7 @@ class Window:
         Nodes that no error reaches are not visited and have no entry in the result.
         """
         errors = Errors({}, {}, {})
-        pending: dict[str, PyTree] = {} if at_output is None else {self.network.output: at_output}
+        pending: dict[str, PyTree] = {} if at_output is None else {self.network.output: swap(at_output)}
         for name, parents in reversed(self.network.edges):
             if name not in pending and name not in at_final:
                 continue
@@ -128,34 +133,31 @@ class Window:
         return errors
 
 
-def contract(node: Any, record: Record, errors: PyTree) -> PyTree:
-    """Gradient of one node's parameters for one sequence: sum over time of errors times immediate derivatives."""
+def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree:
+    """Gradient of a node's parameters: the sum over `axes` leading axes of errors times immediate derivatives.
+
+    One for the steps of one sequence; two for those of a batch, where no gradient per sequence is ever made.
+    """
     parameters, rest = eqx.partition(node, eqx.is_inexact_array)
+    each = _times(jax.vmap, axes)
 
     def sources(parameters):
         restored = eqx.combine(parameters, rest)
         if not isinstance(node, Cell):
-            return jax.vmap(restored)(record.read)
+            return each(restored)(record.read)
         project, recur, update = factor(restored)
         fixed_project, fixed_recur, _ = factor(node)
-        read = jax.vmap(node.emit)(record.before)
+        read = each(node.emit)(record.before)
         return Taps(
-            drive=jax.vmap(project)(record.read),
-            recurrent=jax.vmap(recur)(read),
-            state=jax.vmap(update)(record.before, jax.vmap(fixed_recur)(read), jax.vmap(fixed_project)(record.read)),
-            read=jax.vmap(restored.emit)(record.before),
-            emission=jax.vmap(restored.emit)(record.after),
+            drive=each(project)(record.read),
+            recurrent=each(recur)(read),
+            state=each(update)(record.before, each(fixed_recur)(read), each(fixed_project)(record.read)),
+            read=each(restored.emit)(record.before),
+            emission=each(restored.emit)(record.after),
         )
 
     _, pull = jax.vjp(sources, parameters)
     return pull(errors)[0]
-
-
-def contract_batch(node: Any, record: Record, errors: PyTree) -> PyTree:
-    """As `contract`, summed over a leading batch axis without a gradient per sequence ever being made."""
-    parameters, rest = eqx.partition(node, eqx.is_inexact_array)
-    flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), (record, errors))
-    return contract(eqx.combine(parameters, rest), *flat)
 
 
 def step_losses(loss: Callable, outputs: PyTree, targets: PyTree, weights: PyTree) -> jax.Array:
@@ -184,14 +186,9 @@ def _linearise_map(module, read, constant, sizes):
 
 
 def _linearise_cell(cell, rule, state, read, constant, sizes):
-    single = jax.tree.map(lambda leaf: leaf[0], (state, read))
-    shapes = jax.eval_shape(lambda s, x: _tap_shapes(cell, s, x), *single)
-    batch = jax.tree.leaves(state)[0].shape[0]
-    taps = jax.tree.map(lambda leaf: jnp.zeros((batch, *leaf.shape), leaf.dtype), shapes)
-
-    def evaluate(state, taps, read):
-        return jax.vmap(lambda s, t, x: _unroll_cell(cell, rule, s, t, x))(state, taps, read)
-
+    shapes = jax.eval_shape(lambda s, x: _tap_shapes(cell, s, x), state, read)
+    taps = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    evaluate = lambda state, taps, read: _unroll_cell(cell, rule, state, taps, read)  # noqa: E731
     if constant:
         (value, final), pull, (before, after) = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
     else:
@@ -206,17 +203,20 @@ def _linearise_cell(cell, rule, state, read, constant, sizes):
 
 def _tap_shapes(cell, state, reads):
     project, recur, _ = factor(cell)
-    emission = cell.emit(state)
-    one = Taps(project(reads[0]), recur(emission), state, emission, emission)
-    drives = jax.vmap(project)(reads)
-    return Taps(drives, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one[1:])))
+    drive = _times(jax.vmap, 2)(project)(reads)
+    emission = jax.vmap(cell.emit)(state)
+    one = jax.vmap(recur)(emission), state, emission, emission
+    return Taps(drive, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one)))
 
 
 def _unroll_cell(cell, rule, state, taps, reads):
-    """One cell over one sequence: emissions and final state, and the states before and after each step."""
+    """One cell over a batch of sequences: emissions and final state, and the states before and after each step."""
     project, recur, update = factor(cell)
+    # What happens within units is cheap to do again, and much to keep.
+    sweep = jax.checkpoint(lambda *of_step: update(*of_step), prevent_cse=False)
+    each = _times(jax.vmap, 2)
     spatial = rule.depth == "spatial" or not rule.remembers(cell)
-    drives = jax.vmap(project)(reads)
+    drives = each(project)(reads)
     own = own_recurrence(cell) if rule.time == "own" and isinstance(cell, FactoredCell) else None
 
     def step(state, inputs):
@@ -230,21 +230,31 @@ def _unroll_cell(cell, rule, state, taps, reads):
             recurrent = lax.stop_gradient(recur(emission))
             if own is not None:
                 recurrent = jax.tree.map(lambda r, o: r + _by_unit(o, emission), recurrent, own)
-        new = update(kept, _attach(recurrent, tap.recurrent), drive)
+        new = sweep(kept, _attach(recurrent, tap.recurrent), drive)
         if rule.time == "own" and own is None and cell.recurrence == "dense":
             slopes = own_transition(cell, state, drive)
             new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
         return _attach(new, tap.state), (state, recurrent if spatial else None)
 
     swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
-    final, (before, recurrents) = lax.scan(step, state, (swept, taps))
+    final, (before, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps))
     after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
     states = after
     if spatial:
         fixed = lax.stop_gradient((before, recurrents))
-        states = _attach(after, jax.vmap(update)(*fixed, drives))
-    emissions = _attach(jax.vmap(cell.emit)(states), taps.emission)
+        states = _attach(after, each(update)(*fixed, drives))
+    emissions = _attach(each(cell.emit)(states), taps.emission)
     return (emissions, final), lax.stop_gradient((before, after))
+
+
+def _times(transform, count):
+    """`transform` applied `count` times."""
+    return lambda function: functools.reduce(lambda f, _: transform(f), range(count), function)
+
+
+def swap(tree):
+    """[batch, time, ...] to [time, batch, ...], or back."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
 
 
 def _fade(state, decay):

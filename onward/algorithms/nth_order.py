@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
 from onward.network import Network
-from onward.unroll import Rule, Window, step_losses
+from onward.unroll import Rule, Window, step_losses, swap
 
 
 class History(eqx.Module):
@@ -62,7 +62,7 @@ class NthOrder(Algorithm):
     def run_window(self, network, loss, carry, window):
         past: History = carry.memory
         linear = Window(network, Rule("none", "spatial"), carry.states, window.input)
-        before = {name: linear.nodes[name].record.before for name in network.recurrent_names}
+        before = {name: swap(linear.nodes[name].record.before) for name in network.recurrent_names}
         join = lambda old, new: jnp.concatenate([old.astype(new.dtype), new], axis=1)  # noqa: E731
         states = jax.tree.map(join, past.states, before)
         inputs = join(past.inputs, window.input)

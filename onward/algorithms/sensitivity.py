@@ -28,7 +28,7 @@ from onward.algorithms.base import Algorithm, Carry, node_parameters, parameter_
 from onward.jacobian import as_matrix, components, from_matrix
 from onward.network import Network
 from onward.sample import Sample
-from onward.unroll import Rule, Window, contract, contract_batch, step_losses
+from onward.unroll import Rule, Window, contract, step_losses
 
 Influence = dict[str, dict[str, PyTree]]
 
@@ -158,7 +158,7 @@ def _gradients(network, linear, loss, window, at_final):
     gradients = jax.tree.map(jnp.zeros_like, node_parameters(network)) | errors.parameters
     for name in network.recurrent_names:
         if name in errors.taps:
-            gradients[name] = contract_batch(network.nodes[name], linear.nodes[name].record, errors.taps[name])
+            gradients[name] = contract(network.nodes[name], linear.nodes[name].record, errors.taps[name], axes=2)
     before = {name: jax.tree.map(jnp.zeros_like, linear.final[name]) for name in network.recurrent_names}
     return gradients, before | errors.states, value
 
@@ -206,7 +206,7 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
         errors = linear.sweep(None, {cell: seed})
         return {name: as_matrix(state, 1) for name, state in errors.states.items()}, errors.taps
 
-    states, taps = jax.vmap(sweep, out_axes=1)(picks)  # [batch, rows, ...]
+    states, taps = jax.vmap(sweep, out_axes=(1, 2))(picks)  # [batch, rows, ...], [time, batch, rows, ...]
     result = {}
     for source in sources:
         node, record = network.nodes[source], linear.nodes[source].record
@@ -214,8 +214,7 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
             # Added afterwards; only what comes through the cell's own emission is not confined to its unit.
             quiet = jax.tree.map(jnp.zeros_like, taps[source])
             taps[source] = quiet._replace(read=taps[source].read)
-        rows = lambda r, t, node=node: jax.vmap(lambda row: contract(node, r, row))(t)  # noqa: E731
-        block = jax.vmap(rows)(record, taps[source])
+        block = _contract_rows(node, record, taps[source])
         for below, error in states.items():
             if source in influence.get(below, {}):
                 packed = _compressed(network, rule, below, source)
@@ -242,15 +241,20 @@ def _add_immediate(network, linear, cell, block, like):
         taps = linear.sweep(None, {cell: seed}).taps[cell]
         return taps._replace(read=jax.tree.map(jnp.zeros_like, taps.read))
 
-    taps = jax.vmap(immediate, out_axes=1)(jnp.eye(parts, dtype=as_matrix(like).dtype))
-    rows = lambda r, t: jax.vmap(lambda row: contract(network.nodes[cell], r, row))(t)  # noqa: E731
+    taps = jax.vmap(immediate, out_axes=2)(jnp.eye(parts, dtype=as_matrix(like).dtype))
     each = jnp.arange(count)
 
     def add(leaf, own):
         spread = leaf.reshape(batch, count, parts, *leaf.shape[2:])
         return spread.at[:, each, :, each].add(jnp.moveaxis(own, 2, 0)).reshape(leaf.shape)
 
-    return jax.tree.map(add, block, jax.vmap(rows)(linear.nodes[cell].record, taps))
+    return jax.tree.map(add, block, _contract_rows(network.nodes[cell], linear.nodes[cell].record, taps))
+
+
+def _contract_rows(node, record, taps):
+    """A gradient for every sequence and every row of `taps` [time, batch, rows, ...]: `[batch, rows, *parameter]`."""
+    rows = lambda record, taps: jax.vmap(lambda row: contract(node, record, row), in_axes=1)(taps)  # noqa: E731
+    return jax.vmap(rows, in_axes=1)(record, taps)
 
 
 def _apply(errors: Array, block: PyTree, packed: bool) -> PyTree:

@@ -12,8 +12,12 @@ from onward.cells.base import FactoredCell, positive_sizes, uniform
 
 
 def _gates(weight, vector, bias):
-    """One array `[units]` per gate: `weight` [units, gates, in] times `vector`, plus `bias` [units, gates]."""
-    return tuple(jnp.einsum("ugi,i->gu", weight, vector) + bias.T)
+    """One array `[units]` per gate: `weight` [units, gates, in] times `vector`, plus `bias` [units, gates].
+
+    As a single matrix, gate after gate: the product of a batch is then the fastest there is, and its parts contiguous.
+    """
+    matrix = jnp.swapaxes(weight, 0, 1).reshape(-1, weight.shape[2])
+    return tuple((matrix @ vector).reshape(weight.shape[1], -1) + bias.T)
 
 
 class _Gated(FactoredCell):
