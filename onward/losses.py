@@ -43,4 +43,4 @@ def squared_error(output: Float[ArrayLike, " *shape"], target: Float[ArrayLike, 
             f"squared_error: `output` has shape {jnp.shape(output)} and `target` {jnp.shape(target)}; "
             "give the target the shape of one step's output"
         )
-    return jnp.sum((output - target) ** 2)
+    return jnp.sum((jnp.asarray(output) - target) ** 2)
