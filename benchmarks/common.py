@@ -14,6 +14,7 @@ def medians(work: dict[str, Callable[[], object]], runs: int = 7) -> dict[str, f
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(runs):
         for name, function in work.items():
+            time.sleep(0.1)  # the threads of BLAS and OpenMP go on spinning for a while after their work
             start = time.perf_counter()
             jax.block_until_ready(function())
             times[name].append(time.perf_counter() - start)

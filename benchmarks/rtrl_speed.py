@@ -2,9 +2,10 @@
 
     python benchmarks/rtrl_speed.py [--units 128] [--inputs 32]
 
-Prints, all measured in one run: the machine's float32 rate for the influence's own matrix product; seconds a step at
-window 1 and the share of that rate; the plain NumPy formulation; the window of as many steps as units, its speed
-relative to window 1, and the difference of gradient and carried influence between the two.
+Prints, all measured in one run: float32 rates of the influence's own matrix product and of a large square one; seconds
+a step at window 1 and the share of those rates; the recursion in NumPy, as it is written in textbooks and as quick as
+we could make it (in place, the immediate derivatives added where they are not zero), both with the gradient; the
+window of as many steps as units, its speed relative to window 1, and the difference of gradient and carried influence.
 """
 
 import argparse
@@ -18,15 +19,25 @@ from common import medians, report
 import onward as ow
 
 
-def numpy_step(weight, influence, state, input, immediate_rows):
-    """One step of the textbook recursion S' = J S + M in NumPy, for h' = tanh(W h + U x + b) (one bias)."""
+def textbook_step(weight, influence, state, input, sources, error):
+    """One step of S' = J S + M and error S' in NumPy, for h' = tanh(W h + U x + b) (one bias)."""
+    units = len(state)
     new = np.tanh(weight @ state + input)
     slope = 1 - new**2
-    influence = (slope[:, None] * weight) @ influence
+    immediate = np.zeros((units, units, len(sources)), weight.dtype)
+    immediate[np.arange(units), np.arange(units)] = slope[:, None] * sources
+    influence = (slope[:, None] * weight) @ influence + immediate.reshape(units, -1)
+    return new, influence, error @ influence
+
+
+def quick_step(weight, influence, state, input, sources, error, out):
+    """The same, written into `out`."""
     units = len(state)
-    view = influence.reshape(units, units, -1)
-    view[np.arange(units), np.arange(units)] += slope[:, None] * immediate_rows
-    return new, influence
+    new = np.tanh(weight @ state + input)
+    slope = 1 - new**2
+    np.matmul(slope[:, None] * weight, influence, out=out)
+    out.reshape(units, units, -1)[np.arange(units), np.arange(units)] += slope[:, None] * sources
+    return new, out, error @ out
 
 
 def main() -> None:
@@ -63,30 +74,45 @@ def main() -> None:
 
     short, long = data(steps), data(units)
     carry = algorithm.init(net)
-    matrix, wide = jnp.ones((units, units)), jnp.ones((units, units * columns))
+    matrix, wide, square = jnp.ones((units, units)), jnp.ones((units, units * columns)), jnp.ones((1024, 1024))
     product = jax.jit(lambda a, b: a @ b)
     weight = np.asarray(net.nodes["0_rnn"].weight_hh)
     state, influence = np.zeros(units, np.float32), np.zeros((units, units * (columns - 1)), np.float32)
-    rows = np.ones((units, columns - 1), np.float32)
+    sources, error, numpy_square = np.ones(columns - 1, np.float32), state + 1, np.ones((1024, 1024), np.float32)
 
-    def in_numpy():
+    double = [array.astype(np.float64) for array in (weight, influence, state, sources, error)]
+
+    def textbook(weight=weight, influence=influence, state=state, sources=sources, error=error):
         s, p = state, influence
         for _ in range(steps):
-            s, p = numpy_step(weight, p, s, state, rows)
-        return p
+            s, p, gradient = textbook_step(weight, p, s, state, sources, error)
+        return gradient
+
+    both = influence.copy(), influence.copy()
+
+    def quick():
+        s = state
+        for i in range(steps):
+            s, _, gradient = quick_step(weight, both[i % 2], s, state, sources, error, both[1 - i % 2])
+        return gradient
 
     times = medians(
         {
             "product": lambda: product(matrix, wide),
+            "square": lambda: product(square, square),
+            "numpy square": lambda: numpy_square @ numpy_square,
             "window 1": lambda: stepwise(parameters, carry, short),
-            "numpy": in_numpy,
+            "textbook": textbook,
+            "textbook, float64": lambda: textbook(*double),
+            "quick": quick,
             "window N": lambda: windowed(parameters, carry, long),
         }
     )
-    slower = times["numpy"] / times["window 1"]
     flops = 2 * units * units * units * columns
     one, many = times["window 1"] / steps, times["window N"] / units
     (carry_a, gradient_a), (carry_b, gradient_b) = (f(parameters, carry, long) for f in (stepwise, windowed))
+
+    rates = {name: 2 * 1024**3 / times[name] for name in ("square", "numpy square")}
 
     def difference(a, b):
         flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (a, b)]
@@ -96,8 +122,15 @@ def main() -> None:
         f"RTRL, tanh, {units} units, {inputs} inputs, float32",
         {
             "matrix-product rate": f"{flops / times['product'] / 1e9:.1f} GFLOP/s for the influence's own product",
-            "window 1": f"{one * 1e6:.0f} us a step, {times['product'] / one:.0%} of that rate",
-            "plain NumPy": f"{times['numpy'] / steps * 1e6:.0f} us a step, {slower:.1f} times window 1",
+            "  1024 x 1024 in JAX": f"{rates['square'] / 1e9:.1f} GFLOP/s",
+            "  1024 x 1024 in NumPy": f"{rates['numpy square'] / 1e9:.1f} GFLOP/s",
+            "window 1": f"{one * 1e6:.0f} us a step, {flops / one / 1e9:.1f} GFLOP/s: {times['product'] / one:.0%}, "
+            f"{flops / one / rates['square']:.0%}, {flops / one / rates['numpy square']:.0%} of those rates",
+            **{
+                f"NumPy, {name}": f"{times[name] / steps * 1e6:.0f} us a step, {times[name] / times['window 1']:.1f} "
+                "times window 1"
+                for name in ("textbook", "textbook, float64", "quick")
+            },
             f"window {units}": f"{many * 1e6:.0f} us a step, {one / many:.1f} times faster than window 1",
             "same gradient to": f"{difference(gradient_a, gradient_b):.1e} relative",
             "same influence to": f"{difference(carry_a.memory, carry_b.memory):.1e} relative",

@@ -25,6 +25,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, node_parameters, parameter_names, remembering_descendants
+from onward.cells.base import emission_has_parameters
 from onward.jacobian import as_matrix, components, from_matrix
 from onward.network import Network
 from onward.sample import Sample
@@ -210,17 +211,18 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
     result = {}
     for source in sources:
         node, record = network.nodes[source], linear.nodes[source].record
+        parts = [_contract_rows(node, record, taps[source])]
         if source == cell and not own and _sparse_immediate(network, linear, cell):
-            # Added afterwards; only what comes through the cell's own emission is not confined to its unit.
+            # Added afterwards; only what comes through parameters of the emission is not confined to its unit.
             quiet = jax.tree.map(jnp.zeros_like, taps[source])
             taps[source] = quiet._replace(read=taps[source].read)
-        block = _contract_rows(node, record, taps[source])
+            parts = [_contract_rows(node, record, taps[source])] if emission_has_parameters(node) else []
         for below, error in states.items():
             if source in influence.get(below, {}):
                 packed = _compressed(network, rule, below, source)
-                carried = jax.vmap(lambda e, s, packed=packed: _apply(e, s, packed))(error, influence[below][source])
-                block = jax.tree.map(jnp.add, block, carried)
-        result[source] = block
+                carried = lambda e, s, packed=packed: _apply(e, s, packed)  # noqa: E731
+                parts.append(jax.vmap(carried)(error, influence[below][source]))
+        result[source] = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
     return result
 
 

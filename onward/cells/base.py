@@ -92,6 +92,15 @@ def factor(cell: Cell) -> tuple[Callable, Callable, Callable]:
     return (lambda input: input), (lambda emission: emission), cell.transition
 
 
+def emission_has_parameters(cell: Cell) -> bool:
+    """Whether what `cell` emits depends on its parameters and not on its state alone."""
+    parameters, rest = eqx.partition(cell, eqx.is_inexact_array)
+    emit = lambda parameters, state: eqx.combine(parameters, rest).emit(state)  # noqa: E731
+    program = jax.make_jaxpr(emit)(parameters, cell.initial_state()).jaxpr
+    read = {id(var) for equation in program.eqns for var in equation.invars} | {id(var) for var in program.outvars}
+    return any(id(var) in read for var in program.invars[: len(jax.tree.leaves(parameters))])
+
+
 def units(state: State) -> int:
     """Number of units of a layer with this state."""
     return jax.tree.leaves(state)[0].shape[0]
