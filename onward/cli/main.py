@@ -48,13 +48,17 @@ def main(words: Sequence[str] | None = None) -> int:
         _complain(name, "interrupted before there was anything to keep; run the same command to start again.")
         return StoppedError.exit_code
     except BrokenPipeError:  # the reader of a pipe went away, as in `onward list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         _complain(
             name, f"reading or writing{where} failed ({error.strerror or error}); see to the disk and run it again."
         )
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return RunError.exit_code
 
 
@@ -73,6 +77,11 @@ def _run(name: str, words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."
         raise UsageError(f"there is no command {name!r}; {hint}")
     return importlib.import_module(f"onward.cli.{name}").run(words)
+
+
+def _drop_output() -> None:
+    """Let what could not be printed go, so that Python does not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(name: str, sentence: str) -> None:
