@@ -11,6 +11,7 @@ from onward.algorithms import RTRL as RTRL
 from onward.algorithms import Algorithm as Algorithm
 from onward.algorithms import Carry as Carry
 from onward.algorithms import EProp as EProp
+from onward.algorithms import ForwardErrors as ForwardErrors
 from onward.algorithms import NthOrder as NthOrder
 from onward.algorithms import SnAp as SnAp
 from onward.algorithms import SpatialBP as SpatialBP

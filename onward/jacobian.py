@@ -37,6 +37,36 @@ def own_transition(cell: Cell, state: State, input: Array) -> PyTree:
     return jax.lax.stop_gradient(slopes)
 
 
+def recurrent_jacobian(cell: Cell, state: State, input: Array, within: bool) -> Array:
+    """Derivative of the next state by this one, [blocks, size, size], row by row of the next.
+
+    `within`: a block for each unit, of its components, for a cell whose units do not see each other; otherwise one
+    block of everything.
+    """
+    matrix = as_matrix(state)
+
+    def advance(matrix):
+        before = from_matrix(matrix, state)
+        return as_matrix(cell.transition(before, cell.emit(before), input))
+
+    picks = jnp.eye(matrix.shape[1] if within else matrix.size, dtype=matrix.dtype)
+    tangents = jnp.broadcast_to(picks[:, None], (*picks.shape[:1], *matrix.shape)) if within else picks
+    columns = jax.vmap(lambda t: jax.jvp(advance, (matrix,), (t.reshape(matrix.shape),))[1])(tangents)
+    return jnp.moveaxis(columns, 0, -1) if within else columns.reshape(matrix.size, matrix.size).T[None]
+
+
+def solve_transposed(matrix: Array, vector: Array) -> Array:
+    """x with matrix^T x = vector, for [..., size, size] and [..., size]; infinite or NaN where there is none."""
+    size = vector.shape[-1]
+    if size == 1:
+        return vector / matrix[..., 0]
+    if size == 2:
+        a, b, c, d = (matrix[..., i, j] for i in range(2) for j in range(2))
+        x, y = vector[..., 0], vector[..., 1]
+        return jnp.stack([d * x - c * y, a * y - b * x], axis=-1) / (a * d - b * c)[..., None]
+    return jnp.linalg.solve(jnp.swapaxes(matrix, -1, -2), vector[..., None])[..., 0]
+
+
 def as_matrix(state: State, axes: int = 0) -> Array:
     """The state's leaves as one array `[..., units, components]`, after `axes` leading axes."""
     leaves = jax.tree.leaves(state)

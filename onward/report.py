@@ -37,7 +37,7 @@ class Result:
     exact: bool = False
     exact_share: float = 0.0
     kind: str = ""
-    passes: int = 1
+    passes: str = "1"
     source: str = ""
     test: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)

@@ -6,8 +6,7 @@ across its edges. The rest is here, once: nodes are evaluated in topological ord
 A cell's sweep yields the errors of its steps; its parameters' gradient is one contraction of those afterwards.
 """
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -88,10 +87,11 @@ class Window:
     so that scans read and write what is contiguous.
     """
 
-    def __init__(self, network: Network, rule: Rule, states: dict[str, PyTree], inputs: PyTree):
-        self.network, self.rule = network, rule
+    def __init__(self, network: Network, rule: Rule | Mapping[str, Rule], states: dict[str, PyTree], inputs: PyTree):
+        self.network = network
         self.nodes: dict[str, Node] = {}
         self.final: dict[str, PyTree] = {}
+        rules = dict.fromkeys(network.nodes, rule) if isinstance(rule, Rule) else rule
         values = {INPUT: swap(inputs)}
         for name, parents in network.edges:
             read = gather(values, name, parents)
@@ -99,16 +99,23 @@ class Window:
             constant = all(parent == INPUT for parent in parents)
             if isinstance(network.nodes[name], Cell):
                 values[name], self.final[name], self.nodes[name] = _linearise_cell(
-                    network.nodes[name], rule, states[name], read, constant, sizes
+                    network.nodes[name], rules.get(name, Rule()), states[name], read, constant, sizes
                 )
             else:
                 values[name], self.nodes[name] = _linearise_map(network.nodes[name], read, constant, sizes)
         self.output = swap(values[network.output])
         self.length = jax.tree.leaves(inputs)[0].shape[1]
 
-    def sweep(self, at_output: PyTree | None, at_final: dict[str, PyTree]) -> Errors:
+    def sweep(
+        self,
+        at_output: PyTree | None,
+        at_final: Mapping[str, PyTree],
+        beyond: Mapping[str, Callable[[PyTree], PyTree | None]] | None = None,
+    ) -> Errors:
         """Take errors at the output and at final states back through the window.
 
+        `beyond`, by cell: a function of the errors that arrive at what the cell emits, which returns the errors
+        [time, batch, ...] that reach the state after each step from later ones, where its rule cuts these paths.
         Nodes that no error reaches are not visited and have no entry in the result.
         """
         errors = Errors({}, {}, {})
@@ -121,7 +128,8 @@ class Window:
             if isinstance(self.network.nodes[name], Cell):
                 arriving = jax.tree.map(jnp.zeros_like, node.value) if arriving is None else arriving
                 last = at_final.get(name, jax.tree.map(jnp.zeros_like, self.final[name]))
-                errors.states[name], errors.taps[name], passed = node.pull(arriving, last)
+                later = beyond[name](arriving) if beyond and name in beyond else None
+                errors.states[name], errors.taps[name], passed = node.pull(arriving, last, later)
             else:
                 errors.taps[name] = arriving
                 errors.parameters[name], passed = node.pull(arriving)
@@ -139,7 +147,7 @@ def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree
     One for the steps of one sequence; two for those of a batch, where no gradient per sequence is ever made.
     """
     parameters, rest = eqx.partition(node, eqx.is_inexact_array)
-    each = _times(jax.vmap, axes)
+    each = {1: jax.vmap, 2: in_time_and_batch}[axes]
 
     def sources(parameters):
         restored = eqx.combine(parameters, rest)
@@ -190,12 +198,14 @@ def _linearise_cell(cell, rule, state, read, constant, sizes):
     taps = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     evaluate = lambda state, taps, read: _unroll_cell(cell, rule, state, taps, read)  # noqa: E731
     if constant:
-        (value, final), pull, (before, after) = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
+        (value, final, _), pull, record = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
     else:
-        (value, final), pull, (before, after) = jax.vjp(evaluate, state, taps, read, has_aux=True)
+        (value, final, _), pull, record = jax.vjp(evaluate, state, taps, read, has_aux=True)
+    before, after = record
 
-    def pull_back(at_value, at_final):
-        at_state, at_taps, *at_read = pull((at_value, at_final))
+    def pull_back(at_value, at_final, at_states=None):
+        at_states = jax.tree.map(jnp.zeros_like, after) if at_states is None else at_states
+        at_state, at_taps, *at_read = pull((at_value, at_final, at_states))
         return at_state, at_taps, at_read[0] if at_read else None
 
     return value, final, Node(pull_back, Record(read, before, after), value, sizes)
@@ -203,18 +213,18 @@ def _linearise_cell(cell, rule, state, read, constant, sizes):
 
 def _tap_shapes(cell, state, reads):
     project, recur, _ = factor(cell)
-    drive = _times(jax.vmap, 2)(project)(reads)
+    drive = in_time_and_batch(project)(reads)
     emission = jax.vmap(cell.emit)(state)
     one = jax.vmap(recur)(emission), state, emission, emission
     return Taps(drive, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one)))
 
 
 def _unroll_cell(cell, rule, state, taps, reads):
-    """One cell over a batch of sequences: emissions and final state, and the states before and after each step."""
+    """One cell over a batch of sequences: emissions, final state and states; and the states before and after steps."""
     project, recur, update = factor(cell)
     # What happens within units is cheap to do again, and much to keep.
     sweep = jax.checkpoint(lambda *of_step: update(*of_step), prevent_cse=False)
-    each = _times(jax.vmap, 2)
+    each = in_time_and_batch
     spatial = rule.depth == "spatial" or not rule.remembers(cell)
     drives = each(project)(reads)
     own = own_recurrence(cell) if rule.time == "own" and isinstance(cell, FactoredCell) else None
@@ -244,12 +254,12 @@ def _unroll_cell(cell, rule, state, taps, reads):
         fixed = lax.stop_gradient((before, recurrents))
         states = _attach(after, each(update)(*fixed, drives))
     emissions = _attach(each(cell.emit)(states), taps.emission)
-    return (emissions, final), lax.stop_gradient((before, after))
+    return (emissions, final, states), lax.stop_gradient((before, after))
 
 
-def _times(transform, count):
-    """`transform` applied `count` times."""
-    return lambda function: functools.reduce(lambda f, _: transform(f), range(count), function)
+def in_time_and_batch(function: Callable) -> Callable:
+    """A function of one step of one sequence as one of all [time, batch, ...]."""
+    return jax.vmap(jax.vmap(function))
 
 
 def swap(tree):

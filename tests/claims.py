@@ -4,6 +4,7 @@ One row per algorithm; the laws in `tests/laws/` run on every row. A new algorit
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -26,16 +27,17 @@ class Claim:
     exact: tuple[str, ...]
     biased: tuple[str, ...]
     window_law: bool = True
-    flat_memory: bool = True
+    memory: Literal["flat", "bounded", "grows"] = "flat"  # of a window, with its length
+    nodes_on: tuple[str, ...] = ("LRU x 2", "dag")  # where `exact_nodes` is held against the numbers
     id: str = field(default="")
 
 
 CLAIMS = (
-    Claim(ow.BPTT(), STACKS[1::2] + DEEP, (), window_law=False, flat_memory=False, id="BPTT"),
-    Claim(ow.BPTT(checkpoint=3), ("GRU x 2", "dag"), (), window_law=False, flat_memory=False, id="BPTT-checkpoint"),
-    Claim(ow.NthOrder(0), (), ("RNN x 1", "LRU x 1", "dag"), flat_memory=False, id="NthOrder-0"),
-    Claim(ow.NthOrder(2), (), ("RNN x 1", "LRU x 1", "dag"), flat_memory=False, id="NthOrder-2"),
-    Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), flat_memory=False, id="NthOrder-20"),
+    Claim(ow.BPTT(), STACKS[1::2] + DEEP, (), window_law=False, memory="grows", id="BPTT"),
+    Claim(ow.BPTT(checkpoint=3), ("GRU x 2", "dag"), (), window_law=False, memory="grows", id="BPTT-checkpoint"),
+    Claim(ow.NthOrder(0), (), ("RNN x 1", "LRU x 1", "dag"), memory="grows", id="NthOrder-0"),
+    Claim(ow.NthOrder(2), (), ("RNN x 1", "LRU x 1", "dag"), memory="grows", id="NthOrder-2"),
+    Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), memory="grows", id="NthOrder-20"),
     Claim(ow.SpatialBP(), (), ("RNN x 1", "LRU x 1", "dag"), id="SpatialBP"),
     Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL, (), id="RTRL"),
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
@@ -43,6 +45,32 @@ CLAIMS = (
     Claim(ow.EProp(), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="EProp"),
     Claim(
         ow.EProp(depth="traces"), (*DIAGONAL, "LRU x 2", "IndRNN x 2"), ("RNN x 1", "GRU x 2", "dag"), id="EProp-traces"
+    ),
+    Claim(
+        ow.ForwardErrors(),
+        ("LRU x 2", "IndRNN x 2", "LSTM x 2", "mixed x 3", "dag", "LRU blocks"),
+        (),
+        window_law=False,
+        memory="bounded",
+        id="ForwardErrors",
+    ),
+    Claim(
+        ow.ForwardErrors(warmup="shoot", segments=3),
+        ("LRU x 1", "LRU x 2", "GRU x 2"),
+        (),
+        window_law=False,
+        memory="bounded",
+        nodes_on=("LRU x 2",),
+        id="ForwardErrors-shoot",
+    ),
+    Claim(
+        ow.ForwardErrors(passes=2, segments=2),
+        ("LRU x 1", "LRU below maps"),
+        ("LRU x 2", "GRU x 2"),
+        window_law=False,
+        memory="bounded",
+        nodes_on=("LRU x 2",),
+        id="ForwardErrors-2",
     ),
 )
 BY_ID = {claim.id: claim for claim in CLAIMS}

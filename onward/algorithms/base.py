@@ -29,12 +29,12 @@ class Algorithm(eqx.Module):
     """Turns a window of the stream into one gradient estimate and carries what it needs to the next window.
 
     **Class attributes.** `kind`: "offline" (needs the whole window before it says anything), "online" (constant
-    memory in the length; may be asked after every step) or "multi-pass". `passes`: forward passes over the window.
+    memory in the length; may be asked after every step) or "multi-pass". `pass_count`: forward passes over the window.
     `memory`: how memory grows with the window's length T. `source`: where it is from. `summary`: one line.
     """
 
     kind: ClassVar[Literal["offline", "online", "multi-pass"]]
-    passes: ClassVar[int] = 1
+    pass_count: ClassVar[str] = "1"
     memory: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]

@@ -146,16 +146,21 @@ def window_gradients(network, rule, loss, states, window, at_final):
     `at_final`: errors that reach the states at the window's end from beyond it, by cell; may be empty.
     """
     linear = Window(network, rule, states, window.input)
-    gradients, errors, value = _gradients(network, linear, loss, window, at_final)
+    gradients, errors, value = sum_gradients(network, linear, loss, window, at_final)
     return gradients, errors, linear.final, value, linear.output
 
 
-def _gradients(network, linear, loss, window, at_final):
+def sum_gradients(network, linear, loss, window, at_final, beyond=None):
+    """Gradient by node, errors at the states before the window, and loss, of a window linearised as `linear`.
+
+    `at_final` and `beyond` are as in `Window.sweep`.
+    """
+
     def total(output):
         return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
 
     value, pull = jax.vjp(total, linear.output)
-    errors = linear.sweep(pull(jnp.ones_like(value))[0], at_final)
+    errors = linear.sweep(pull(jnp.ones_like(value))[0], at_final, beyond)
     gradients = jax.tree.map(jnp.zeros_like, node_parameters(network)) | errors.parameters
     for name in network.recurrent_names:
         if name in errors.taps:
@@ -166,7 +171,7 @@ def _gradients(network, linear, loss, window, at_final):
 
 def _chunk(network, rule, loss, carry, window):
     linear = Window(network, rule, carry.states, window.input)
-    gradients, errors, value = _gradients(network, linear, loss, window, {})
+    gradients, errors, value = sum_gradients(network, linear, loss, window, {})
     influence = carry.memory
     for cell, sources in influence.items():
         for source in sources:

@@ -150,7 +150,7 @@ def _result(job: Job, network: Network, cost: Cost, **known: Any) -> Result:
         exact=choice.exact_on(network, job.task.length),
         exact_share=exact_share(network, algorithm),
         kind=algorithm.kind,
-        passes=algorithm.passes,
+        passes=algorithm.pass_count,
         source=algorithm.source,
         validation={k: best[-1][k] for k in ("step", "loss", job.task.primary)} if best else {},
         seconds=named["end"][-1]["seconds"] if named["end"] else None,

@@ -92,14 +92,14 @@ class CompareConfig(RunConfig):
     """Train one network with several algorithms from the same weights on the same batches, and report on them.
 
     An algorithm is written as a name, its options after a colon, and after @ the steps between its updates:
-    spatialbp, bptt, bptt:checkpoint=sqrt, snap1, eprop:depth=traces, rtrl, rtrl:decay=0.99, nth-order:5. snap1@14
-    updates after every 14 steps while the sequence runs; without @ there is one update at the sequence's end.
+    spatialbp, bptt, bptt:checkpoint=sqrt, snap1, eprop:depth=traces, rtrl, rtrl:decay=0.99, nth-order:5. snap1@49
+    updates after every 49 steps while the sequence runs; without @ there is one update at the sequence's end.
     `onward list` describes all of them. Before it trains, each algorithm's memory and time on this network are
     estimated; what cannot fit in memory is left out.
     """
 
-    algorithms: tuple[str, ...] = ("spatialbp", "bptt", "snap1@14")
-    """Algorithms to compare, for example: spatialbp bptt snap1@14 rtrl."""
+    algorithms: tuple[str, ...] = ("spatialbp", "bptt", "snap1@49")
+    """Algorithms to compare, for example: spatialbp bptt snap1@49 rtrl."""
     preset: Literal["demo", "quick", "full"] = "demo"
     """demo: a few minutes. full: 1,000,000 samples, as published. quick: a tiny network, two algorithms, as a check."""
 

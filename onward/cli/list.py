@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
 def _algorithms(console: Console) -> None:
     entries = []
     for name, kind in ALGORITHMS.items():
-        passes = "1 pass" if kind.passes == 1 else f"{kind.passes} passes"
+        passes = "1 pass" if kind.pass_count == "1" else f"{kind.pass_count} passes"
         facts = f"exact on: {exact_on(kind)} | memory {kind.memory} | {passes} | {kind.kind}"
         entries.append((name, kind.summary, facts, f"source: {kind.source}", _options(name, kind)))
     _print(

@@ -24,6 +24,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "rtrl": algorithms.RTRL,
     "snap": algorithms.SnAp,
     "eprop": algorithms.EProp,
+    "forward-errors": algorithms.ForwardErrors,
 }
 SHORT = {"snap1": "snap:1"}
 CELLS: dict[str, Callable[..., Cell]] = {
