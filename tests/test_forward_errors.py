@@ -71,7 +71,7 @@ def test_the_outputs_are_those_of_the_network():
 
 
 def test_forgetting_breaks_the_published_form_and_not_segments():
-    """float32, moduli from 0.1: one segment loses every digit, segments lose none (1 - cosine of order 1e-14)."""
+    """float32, moduli from 0.1: one segment loses every digit, segments keep them."""
     net, window = lru(0.1, 0.6), single(sample(300))
     expected = gradient_of(ow.BPTT(), net, window)[1]
     for warmup in ("accumulate", "shoot"):

@@ -1,4 +1,4 @@
-"""Forward propagation of errors: exact gradients from forward passes alone."""
+"""Forward propagation of errors: gradients from passes that all run forward in time."""
 
 import functools
 import math
@@ -44,14 +44,15 @@ class ForwardErrors(Algorithm):
     window; a short sweep over the pieces' edges gives the exact eps at each, where (2) starts anew. With
     `segments="auto"` a piece is a chunk of at most 64 steps, and inside a chunk errors are swept back from its end:
     nothing is inverted, forgetting and singular Jacobians do no harm, and the gradient is exact to rounding. More than
-    64 chunks are cut at two levels, so that at most 64 edges of each level are kept at a time.
+    64 chunks are cut at two levels, more than 64 x 64 at three, so that at most 64 edges of each are kept at a time.
 
     **Shapes.** N units with K components: eps [N, K]; P [N, K, K] where units do not see each other, [N K, N K]
     elsewhere; at every edge both.
     **Exactness.** Exact on the window (like BPTT it sees nothing of earlier windows). In floating point (2) multiplies
     rounding by the growth of its inverse over a segment: T log10(1 / |lambda|) digits for a diagonal cell.
-    **Cost.** Memory O(1) and the inputs; time, per pass, that of a forward pass and of P: O(N) a step for a diagonal
-    cell, O(N^3) for others.
+    **Cost.** Memory besides the inputs: O(1) for one segment, O(n) for n, O(log T) with "auto", which at each level
+    of cutting also runs the passes of the layers above once more. Time, per pass, that of a forward pass and of P: O(N)
+    a step for a diagonal cell, O(N^3) for others.
     **Arguments.**
     `warmup`: (3), which inverts nothing, or (4).
     `precision`: "float32" or "float64", of errors and Jacobians in (2) to (4); None is the network's.

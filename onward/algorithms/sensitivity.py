@@ -216,12 +216,12 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
     result = {}
     for source in sources:
         node, record = network.nodes[source], linear.nodes[source].record
-        parts = [_contract_rows(node, record, taps[source])]
-        if source == cell and not own and _sparse_immediate(network, linear, cell):
-            # Added afterwards; only what comes through parameters of the emission is not confined to its unit.
-            quiet = jax.tree.map(jnp.zeros_like, taps[source])
-            taps[source] = quiet._replace(read=taps[source].read)
-            parts = [_contract_rows(node, record, taps[source])] if emission_has_parameters(node) else []
+        errors, parts = taps[source], []
+        added_later = source == cell and not own and _sparse_immediate(network, linear, cell)
+        if added_later:  # except for what comes through parameters of the emission, which is not confined to its unit
+            errors = jax.tree.map(jnp.zeros_like, errors)._replace(read=errors.read)
+        if not added_later or emission_has_parameters(node):
+            parts.append(_contract_rows(node, record, errors))
         for below, error in states.items():
             if source in influence.get(below, {}):
                 packed = _compressed(network, rule, below, source)

@@ -99,7 +99,7 @@ def _print(console: Console, title: str, entries: Sequence[tuple[str, ...]], not
     """A title, then for each entry its name on the left, and on the right its lines; the first says what it is."""
     grid = Table.grid(padding=(0, 2, 0, 2))
     grid.add_column(style="bold", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, first, *rest in entries:
         lines = [escape(first), *(f"[dim]{escape(line)}[/dim]" for line in rest if line)]
         grid.add_row(name, "\n".join(lines))

@@ -106,33 +106,44 @@ def test_one_compilation_per_shape(claim):
     assert count == first > 0
 
 
+def temporary(algorithm, net, length):
+    """Bytes that a compiled window of `length` steps needs besides what goes in and out."""
+    parameters, static = eqx.partition(net, eqx.is_inexact_array)
+
+    def work(parameters, carry, window):
+        carry, estimate = algorithm.run(eqx.combine(parameters, static), ow.losses.squared_error, carry, window)
+        return carry, estimate.gradient, estimate.loss
+
+    shapes = jax.eval_shape(lambda: sample(8, None))
+    window = jax.tree.map(lambda s: jax.ShapeDtypeStruct((length, *s.shape[1:]), s.dtype), shapes)
+    compiled = jax.jit(work).lower(parameters, algorithm.init(net), window).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
 FLAT = [(c, "RNN x 1") for c in CLAIMS] + [(c, "LRU blocks") for c in CLAIMS if c.id in ("RTRL", "SnAp-1")]
 
 
 @pytest.mark.parametrize(("claim", "name"), FLAT, ids=[f"{claim.id}-{name}" for claim, name in FLAT])
 def test_compiled_memory_is_flat_in_time(claim, name):
-    net = network(name)
-    parameters, static = eqx.partition(net, eqx.is_inexact_array)
-    carry = claim.algorithm.init(net)
-
-    def temporary(length):
-        def work(parameters, carry, window):
-            carry, estimate = claim.algorithm.run(
-                eqx.combine(parameters, static), ow.losses.squared_error, carry, window
-            )
-            return carry, estimate.gradient, estimate.loss
-
-        shapes = jax.eval_shape(lambda: sample(8, None))
-        window = jax.tree.map(lambda s: jax.ShapeDtypeStruct((length, *s.shape[1:]), s.dtype), shapes)
-        return jax.jit(work).lower(parameters, carry, window).compile().memory_analysis().temp_size_in_bytes
-
-    short, long = temporary(1_000), temporary(100_000)
+    short, long = (temporary(claim.algorithm, network(name), length) for length in (1_000, 100_000))
     if claim.memory == "flat":
         assert long == short
     elif claim.memory == "bounded":
         assert long < 3 * short
     else:
         assert long > 5 * short
+
+
+def test_checkpoints_save_memory():
+    net = network("RNN x 1")
+    plain, checkpointed = (temporary(ow.BPTT(checkpoint=c), net, 10_000) for c in (None, "sqrt"))
+    assert checkpointed < plain / 10
+
+
+def test_one_segment_of_forward_errors_needs_no_memory_in_time():
+    net = network("LRU x 2")
+    short, long = (temporary(ow.ForwardErrors(segments=None), net, length) for length in (1_000, 100_000))
+    assert long == short
 
 
 @pytest.mark.parametrize("name", sorted({name for claim in CLAIMS for name in (*claim.exact, *claim.biased)}))
