@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from onward.cells.base import Cell, FactoredCell, factor
+from onward.cells.base import Cell, FactoredCell, factor, summed_leaves
 from onward.jacobian import own_recurrence, own_transition
 from onward.network import INPUT, Network, gather
 
@@ -46,7 +46,10 @@ class Rule:
 
 
 class Taps(NamedTuple):
-    """Where a cell's parameters enter a step: handles for the errors that arrive there; leaves `[time, batch, ...]`."""
+    """Where a cell's parameters enter a step: handles for the errors that arrive there; leaves `[time, batch, ...]`.
+
+    As a handle, a leaf of `recurrent` is None where its error is that of the same leaf of `drive` (`summed_leaves`).
+    """
 
     drive: PyTree
     recurrent: PyTree
@@ -196,7 +199,11 @@ def _linearise_map(module, read, constant, sizes):
 def _linearise_cell(cell, rule, state, read, constant, sizes):
     shapes = jax.eval_shape(lambda s, x: _tap_shapes(cell, s, x), state, read)
     taps = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    evaluate = lambda state, taps, read: _unroll_cell(cell, rule, state, taps, read)  # noqa: E731
+    summed = summed_leaves(cell)
+    if summed is not None:
+        kept = jax.tree.map(lambda same, tap: None if same else tap, summed, taps.recurrent)
+        taps = taps._replace(recurrent=kept)
+    evaluate = lambda state, taps, read: _unroll_cell(cell, rule, summed, state, taps, read)  # noqa: E731
     if constant:
         (value, final, _), pull, record = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
     else:
@@ -206,6 +213,9 @@ def _linearise_cell(cell, rule, state, read, constant, sizes):
     def pull_back(at_value, at_final, at_states=None):
         at_states = jax.tree.map(jnp.zeros_like, after) if at_states is None else at_states
         at_state, at_taps, *at_read = pull((at_value, at_final, at_states))
+        if summed is not None:
+            filled = jax.tree.map(lambda same, r, d: d if same else r, summed, at_taps.recurrent, at_taps.drive)
+            at_taps = at_taps._replace(recurrent=filled)
         return at_state, at_taps, at_read[0] if at_read else None
 
     return value, final, Node(pull_back, Record(read, before, after), value, sizes)
@@ -219,7 +229,7 @@ def _tap_shapes(cell, state, reads):
     return Taps(drive, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one)))
 
 
-def _unroll_cell(cell, rule, state, taps, reads):
+def _unroll_cell(cell, rule, summed, state, taps, reads):
     """One cell over a batch of sequences: emissions, final state and states; and the states before and after steps."""
     project, recur, update = factor(cell)
     # What happens within units is cheap to do again, and much to keep.
@@ -240,7 +250,7 @@ def _unroll_cell(cell, rule, state, taps, reads):
             recurrent = lax.stop_gradient(recur(emission))
             if own is not None:
                 recurrent = jax.tree.map(lambda r, o: r + _by_unit(o, emission), recurrent, own)
-        new = sweep(kept, _attach(recurrent, tap.recurrent), drive)
+        new = sweep(kept, *_tapped(summed, recurrent, drive, tap.recurrent))
         if rule.time == "own" and own is None and cell.recurrence == "dense":
             slopes = own_transition(cell, state, drive)
             new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
@@ -278,6 +288,15 @@ def _by_unit(slope, emission):
     """Zero, with derivative `slope` [units, ...] by each unit's own emission."""
     zero = emission - lax.stop_gradient(emission)
     return slope * zero.reshape(zero.shape + (1,) * (slope.ndim - 1))
+
+
+def _tapped(summed, recurrent, drive, handles):
+    """The two drives with handles at the recurrent one, except where it absorbs the other, which has its own."""
+    if summed is None:
+        return _attach(recurrent, handles), drive
+    add = lambda same, r, d, handle: r + d if same else _attach(r, handle)  # noqa: E731
+    rest = lambda same, d: jnp.zeros_like(d) if same else d  # noqa: E731
+    return jax.tree.map(add, summed, recurrent, drive, handles), jax.tree.map(rest, summed, drive)
 
 
 @jax.custom_vjp

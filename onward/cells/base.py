@@ -101,6 +101,29 @@ def emission_has_parameters(cell: Cell) -> bool:
     return any(id(var) in read for var in program.invars[: len(jax.tree.leaves(parameters))])
 
 
+def summed_leaves(cell: Cell) -> PyTree | None:
+    """Which leaves of a cell's recurrent drive are used only in their sum with the same leaf of its input drive.
+
+    The error is then the same at both, and is kept only once. A tree of booleans like the drives; None for none at all.
+    """
+    project, recur, update = factor(cell)
+    state = cell.initial_state()
+    recurrent = jax.eval_shape(lambda: recur(cell.emit(state)))
+    drive = jax.eval_shape(project, jax.ShapeDtypeStruct((cell.input_size,), jax.tree.leaves(state)[0].dtype))
+    leaves, tree = jax.tree.flatten(recurrent)
+    alike = [(leaf.shape, leaf.dtype) for leaf in leaves] == [(d.shape, d.dtype) for d in jax.tree.leaves(drive)]
+    if not alike or tree != jax.tree.structure(drive):
+        return None
+
+    def errors(state, recurrent, drive):
+        new, pull = jax.vjp(lambda *drives: update(state, *drives), recurrent, drive)
+        return pull(new)
+
+    found = jax.make_jaxpr(errors)(state, recurrent, drive).jaxpr.outvars
+    same = [a is b for a, b in zip(found[: len(leaves)], found[len(leaves) :], strict=True)]
+    return jax.tree.unflatten(tree, same) if any(same) else None
+
+
 def units(state: State) -> int:
     """Number of units of a layer with this state."""
     return jax.tree.leaves(state)[0].shape[0]

@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from onward.cells.base import FactoredCell, positive_sizes, uniform
@@ -17,7 +18,7 @@ def _gates(weight, vector, bias):
     As a single matrix, gate after gate: the product of a batch is then the fastest there is, and its parts contiguous.
     """
     matrix = jnp.swapaxes(weight, 0, 1).reshape(-1, weight.shape[2])
-    return tuple((matrix @ vector).reshape(weight.shape[1], -1) + bias.T)
+    return tuple(lax.split(matrix @ vector + bias.T.reshape(-1), [weight.shape[0]] * weight.shape[1]))
 
 
 class _Gated(FactoredCell):
