@@ -8,6 +8,7 @@ import pytest
 
 import onward as ow
 from onward.algorithms import forward_errors
+from onward.algorithms.error_passes import levels_of
 from tests.claims import autodiff, distance, flat, gradient_of, network, sample
 
 
@@ -46,8 +47,8 @@ def test_more_passes_reach_lower_layers():
 
 
 def test_levels_are_longest_paths_to_the_output():
-    assert forward_errors.levels_of(network("dag")) == {"c": 1, "b": 2, "a": 3}
-    assert forward_errors.levels_of(network("LRU blocks")) == {"05_lru": 1, "01_lru": 2}
+    assert levels_of(network("dag")) == {"c": 1, "b": 2, "a": 3}
+    assert levels_of(network("LRU blocks")) == {"05_lru": 1, "01_lru": 2}
 
 
 @pytest.mark.parametrize(("name", "length"), [("LRU x 2", 23), ("GRU x 1", 24)])

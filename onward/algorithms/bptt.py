@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from onward.algorithms.base import Algorithm, Carry
-from onward.algorithms.sensitivity import window_gradients
+from onward.algorithms.windows import window_gradients
 from onward.network import Network
 from onward.sample import Sample
 from onward.unroll import Rule
