@@ -128,10 +128,25 @@ def test_singular_jacobians_do_no_harm():
     assert not np.isfinite(flat(gradient_of(ow.ForwardErrors(segments=None), net, window)[1])).all()
 
 
+@pytest.mark.parametrize(("name", "segments"), [("LRU x 2", None), ("GRU x 2", 3), ("side by side", None)])
+def test_probing_finds_the_same_start_without_the_product(name, segments):
+    net, window = side_by_side() if name == "side by side" else network(name), sample()
+    gradient = gradient_of(ow.ForwardErrors(warmup="probe", segments=segments), net, window)[1]
+    assert distance(gradient, autodiff(net, window)[1]) <= 1e-9
+
+
+def side_by_side():
+    """Two layers at one level, whose blocks have 2 and 4 components."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    nodes = {"a": ow.cells.LRU(3, 3, r_min=0.8, key=keys[0]), "b": ow.cells.AntisymmetricRNN(3, 4, key=keys[1])}
+    nodes["out"] = eqx.nn.Linear(10, 2, key=keys[2])
+    return ow.Network(nodes, {"a": ("input",), "b": ("input",), "out": ("a", "b")}, "out")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup": "guess"}, "`warmup` must be one of 'accumulate', 'shoot', got 'guess'"),
+        ({"warmup": "guess"}, "`warmup` must be one of 'accumulate', 'shoot', 'probe', got 'guess'"),
         ({"precision": "float16"}, "`precision` must be one of None, 'float32', 'float64', got 'float16'"),
         ({"inverse": "none"}, "`inverse` must be one of 'exact', 'first-order', got 'none'"),
         ({"passes": 0}, "`passes` must be a positive integer or None, got 0"),

@@ -130,12 +130,39 @@ class Plan:
         return jnp.moveaxis(columns, 0, -1)
 
     def forward_segment(self, states, stretch, edges, goal):
-        """Errors from the segment's start, forward with the states; a chunk of steps at a time."""
-        shoot, warm = self.options.warmup == "shoot", self.at(goal)
+        """Errors from the segment's start, forward with the states."""
+        known = {name: edges[name].start for name in self.below(goal)}
+        guess = {name: jnp.zeros_like(self.identity(name, states).constant) for name in self.at(goal)}
+        final, end, total = self.follow(states, stretch, known | guess, goal)
+        if goal is None or self.options.warmup == "accumulate":
+            return final, total
+        if self.options.warmup == "shoot":
+            matrices = {name: total[name].matrix for name in guess}
+        else:
+            matrices = self.probe(states, stretch, known, {name: end[name] for name in guess}, goal)
+        return final, {name: Map(-times(matrices[name], end[name]), matrices[name]) for name in guess}
+
+    def probe(self, states, stretch, known, end, goal):
+        """`Map.matrix` of the cells in `end`, from one more pass for each component of a block, and where it ends."""
+        size = max(eps.shape[2] for eps in end.values())
+
+        def shift(index):
+            start = {name: jnp.zeros_like(eps).at[..., index].set(1, mode="drop") for name, eps in end.items()}
+            moved = self.follow(states, stretch, known | start, goal)[1]
+            return {name: moved[name] - end[name] for name in end}
+
+        columns = lax.map(shift, jnp.arange(size))
+        return {name: jnp.linalg.inv(jnp.moveaxis(columns[name][: end[name].shape[2]], 0, -1)) for name in end}
+
+    def follow(self, states, stretch, eps, goal):
+        """Run `eps` forward with the states, a chunk of steps at a time: states and eps at the end, and what is found.
+
+        With `goal` None that is the gradients, the loss and the outputs; otherwise the maps by accumulation, if that
+        or P is asked for.
+        """
+        warmup, warm = self.options.warmup, self.at(goal)
         dense = any(not EXACT.stays_within(self.network.nodes[name]) for name in self.levels)
         size = chunk_length(stretch.length, 16 if dense else CHUNK)
-        eps = {name: edges[name].start for name in self.below(goal)}
-        eps |= {name: jnp.zeros_like(self.identity(name, states).constant) for name in warm}
 
         def advance(carry, piece, _):
             states, eps, total = carry
@@ -143,30 +170,26 @@ class Plan:
             linear = Window(self.network, dict.fromkeys(self.levels, CUT), states, piece.input)
             after, more = dict(eps), {}
 
-            def follow(name, arriving):
+            def arrive(name, arriving):
                 errors, jacobians = self.spatial(linear, name, arriving), self.jacobians(linear, name)
-                if name not in warm or shoot:
+                if name not in warm or warmup != "accumulate":
                     after[name], beyond = self.forward(eps[name], errors, jacobians)
                 if name in warm:
-                    more[name] = accumulate(errors, jacobians)
+                    more[name] = total[name] if warmup == "probe" else accumulate(errors, jacobians)
                     return None
                 return self.tree(name, beyond, 2)
 
-            beyond = {name: functools.partial(follow, name) for name in eps}
+            beyond = {name: functools.partial(arrive, name) for name in eps}
             gradients, _, value = sum_gradients(self.network, linear, self.loss, piece, {}, beyond)
             for name in warm:
                 if name not in more:  # since no error has reached it
-                    follow(name, jax.tree.map(jnp.zeros_like, linear.nodes[name].value))
+                    arrive(name, jax.tree.map(jnp.zeros_like, linear.nodes[name].value))
             total, output = self.add(total, (gradients, value, linear.output) if goal is None else more, goal)
             return (linear.final, after, total), output
 
         start = states, eps, self.zero(states, goal)
         (states, eps, total), outputs = each_piece(advance, start, stretch, size, {})
-        if goal is None:
-            return states, (*total, joined(outputs))
-        if shoot:
-            total = {name: Map(-times(total[name].matrix, eps[name]), total[name].matrix) for name in warm}
-        return states, total
+        return states, eps, (*total, joined(outputs)) if goal is None else total
 
     def spatial(self, linear, name, arriving):
         """e_t [time, batch, blocks, size] of a cell from the errors that arrive at what it emits."""

@@ -26,9 +26,12 @@ class ForwardErrors(Algorithm):
         delta_t+1 = J_t^{-T} eps_t,  eps_{t+1} = delta_{t+1} - e_{t+1}                                (2)
         eps_0     = sum_t P_t e_t,   P_t = J_0^T ... J_{t-1}^T     `warmup="accumulate"`              (3)
         eps_0     = -P_T eps'_T,     eps' by (2) from eps'_0 = 0   `warmup="shoot"`, as published     (4)
-        gradient  = sum_t M_t^T delta_t                                                               (5)
+        eps_0     = -Q^{-1} eps'_T,  Q u = eps''_T - eps'_T,       `warmup="probe"`                   (5)
+                                     eps'' by (2) from eps''_0 = u, the unit vectors one by one
+        gradient  = sum_t M_t^T delta_t                                                               (6)
 
-    A stack of L layers takes L + 1 passes, the top layer's errors first; a graph the longest path plus one.
+    A stack of L layers takes L + 1 passes, the top layer's errors first; a graph the longest path plus one. Probing
+    keeps no product P, and takes one more pass for each component that errors may mix: K, or N K in a dense layer.
 
     (2) loses digits as fast as the network forgets. **Segments** (multiple shooting) keep P and eps over pieces of the
     window; a short sweep over the pieces' edges gives the exact eps at each, where (2) starts anew. With
@@ -44,13 +47,13 @@ class ForwardErrors(Algorithm):
     of cutting also runs the passes of the layers above once more. Time, per pass, that of a forward pass and of P: O(N)
     a step for a diagonal cell, O(N^3) for others.
     **Arguments.**
-    `warmup`: (3), which inverts nothing, or (4).
-    `precision`: "float32" or "float64", of errors and Jacobians in (2) to (4); None is the network's.
+    `warmup`: (3), which inverts nothing, (4) or (5).
+    `precision`: "float32" or "float64", of errors and Jacobians in (2) to (5); None is the network's.
     `inverse`: "exact", or "first-order": 2 I - J^T for the inverse, right where J is close to I (small time steps).
     `passes`: at least 1; layers that fewer passes do not reach get spatial errors, so that 1 is `SpatialBP`.
     `segments`: None for the whole window in one, a number of equal pieces (at most one a step), or "auto". With
-    "auto", options that are about the inverse ("shoot", "first-order", a precision) mean one segment, since nothing
-    else is inverted.
+    "auto", options that are about the inverse ("shoot", "probe", "first-order", a precision) mean one segment, since
+    nothing else is inverted.
     Raises `ValueError` for values that make no sense, and for "float64" without JAX's 64-bit mode.
     **Departures.** The post's printed formulas have the wrong sign and transposes for the start, and start the second
     phase from 0; (4) is derived anew. Gradients are accumulated, where the authors' code keeps all of T.
@@ -63,7 +66,7 @@ class ForwardErrors(Algorithm):
         (ForwardErrors(), ForwardErrors(warmup='shoot', segments=None))
     """
 
-    warmup: Literal["accumulate", "shoot"] = eqx.field(static=True, default="accumulate")
+    warmup: Literal["accumulate", "shoot", "probe"] = eqx.field(static=True, default="accumulate")
     precision: Literal["float32", "float64"] | None = eqx.field(static=True, default=None)
     inverse: Literal["exact", "first-order"] = eqx.field(static=True, default="exact")
     passes: int | None = eqx.field(static=True, default=None)
@@ -76,7 +79,7 @@ class ForwardErrors(Algorithm):
 
     def __check_init__(self):
         known = {
-            "warmup": ("accumulate", "shoot"),
+            "warmup": ("accumulate", "shoot", "probe"),
             "precision": (None, "float32", "float64"),
             "inverse": ("exact", "first-order"),
         }
