@@ -13,6 +13,7 @@ from onward.algorithms import Carry as Carry
 from onward.algorithms import EProp as EProp
 from onward.algorithms import ForwardErrors as ForwardErrors
 from onward.algorithms import NthOrder as NthOrder
+from onward.algorithms import ReversibleBPTT as ReversibleBPTT
 from onward.algorithms import SnAp as SnAp
 from onward.algorithms import SpatialBP as SpatialBP
 from onward.gradients import value_and_grad as value_and_grad

@@ -16,7 +16,10 @@ import onward as ow
 CELLS = ("RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN")
 STACKS = tuple(f"{cell} x {depth}" for cell in CELLS for depth in (1, 2))
 DEEP = ("mixed x 3", "mixed x 4", "dag", "skip dag", "LRU blocks")
-DIAGONAL = ("LRU x 1", "IndRNN x 1", "LRU below maps")
+DIAGONAL = ("LRU x 1", "IndRNN x 1", "Leapfrog x 1", "LRU below maps")
+REVERSIBLE = ("RevGRU x 1", "RevLSTM x 1", "Leapfrog x 2")
+OPTIONS = {"LRU": {"r_min": 0.5, "max_phase": 1.5}, "LeakyRNN": {"leak": 0.6}, "RevLSTM": {"min_forget": 0.2}}
+OPTIONS |= {"Leapfrog": {"step": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,27 @@ class Claim:
     window_law: bool = True
     memory: Literal["flat", "bounded", "grows"] = "flat"  # of a window, with its length
     nodes_on: tuple[str, ...] = ("LRU x 2", "dag")  # where `exact_nodes` is held against the numbers
+    laws_on: tuple[str, str] = ("GRU x 2", "RNN x 1")  # where the laws are tried that hold on any network
     id: str = field(default="")
 
 
 CLAIMS = (
     Claim(ow.BPTT(), STACKS[1::2] + DEEP, (), window_law=False, memory="grows", id="BPTT"),
     Claim(ow.BPTT(checkpoint=3), ("GRU x 2", "dag"), (), window_law=False, memory="grows", id="BPTT-checkpoint"),
+    Claim(
+        ow.ReversibleBPTT(chunk=4),
+        (*REVERSIBLE, "LRU x 2", "LRU blocks", "reversible dag"),
+        (),
+        window_law=False,
+        nodes_on=("LRU x 2",),
+        laws_on=("LRU x 2", "LRU x 1"),
+        id="ReversibleBPTT",
+    ),
     Claim(ow.NthOrder(0), (), ("RNN x 1", "LRU x 1", "dag"), memory="grows", id="NthOrder-0"),
     Claim(ow.NthOrder(2), (), ("RNN x 1", "LRU x 1", "dag"), memory="grows", id="NthOrder-2"),
     Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), memory="grows", id="NthOrder-20"),
     Claim(ow.SpatialBP(), (), ("RNN x 1", "LRU x 1", "dag"), id="SpatialBP"),
-    Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL, (), id="RTRL"),
+    Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL + REVERSIBLE, (), id="RTRL"),
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
     Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
     Claim(ow.EProp(), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="EProp"),
@@ -91,10 +104,8 @@ def network(name: str, seed: int = 0) -> ow.Network:
     """The test network called `name`; small, and alive: see `tests/laws/test_alive.py`."""
     keys = iter(jax.random.split(jax.random.key(seed), 40))
 
-    def cell(kind, size, units=4):
-        options = {"r_min": 0.5, "max_phase": 1.5} if kind == "LRU" else {}
-        options |= {"leak": 0.6} if kind == "LeakyRNN" else {}
-        return getattr(ow.cells, kind)(size, units, key=next(keys), **options)
+    def cell(kind, size, units=4, **options):
+        return getattr(ow.cells, kind)(size, units, key=next(keys), **OPTIONS.get(kind, {}), **options)
 
     def linear(a, b):
         return eqx.nn.Linear(a, b, key=next(keys))
@@ -118,6 +129,12 @@ def network(name: str, seed: int = 0) -> ow.Network:
         nodes |= {"norm": eqx.nn.LayerNorm(4), "b": cell("IndRNN", 8), "out": linear(8, OUTPUT)}
         inputs = {"in": ("input",), "a": ("in",), "glu": ("a",), "norm": ("glu",), "b": ("norm", "in")}
         return ow.Network(nodes, inputs | {"out": ("b", "in")}, "out")
+    if name == "reversible dag":
+        nodes = {"a": cell("LRU", INPUT, 3), "b": cell("RevGRU", 6 + INPUT, 2), "mix": linear(10, 4)}
+        nodes |= {"c": cell("Leapfrog", 4, 3), "d": cell("IndRNN", 4, 3, activation="tanh")}
+        nodes |= {"e": cell("RevLSTM", 6, 2), "out": linear(4 + 6, OUTPUT)}
+        inputs = {"a": ("input",), "b": ("a", "input"), "mix": ("a", "b"), "c": ("mix",), "d": ("mix",)}
+        return ow.Network(nodes, inputs | {"e": ("c", "d"), "out": ("e", "a")}, "out")
     kind, depth = name.split(" x ")
     kinds = ("GRU", "LRU", "LSTM", "RNN")[: int(depth)] if kind == "mixed" else (kind,) * int(depth)
     layers, size = [], INPUT

@@ -222,6 +222,7 @@ def test_list_and_help_start_no_device():
         ("bptt", ow.BPTT(), None, "BPTT"),
         ("bptt:sqrt", ow.BPTT(checkpoint="sqrt"), None, "BPTT(checkpoint=sqrt)"),
         ("bptt:checkpoint=7@14", ow.BPTT(checkpoint=7), 14, "BPTT(checkpoint=7) @14"),
+        ("reversible-bptt:8", ow.ReversibleBPTT(8), None, "ReversibleBPTT(checkpoints=8)"),
         ("SpatialBP", ow.SpatialBP(), None, "SpatialBP"),
         ("snap1", ow.SnAp(1), None, "SnAp(1)"),
         ("snap:n=1@14", ow.SnAp(1), 14, "SnAp(1) @14"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from onward.algorithms.base import node_parameters
-from onward.algorithms.pieces import Map, accumulate, compose, each_piece, edges_of, joined, stacked, times
+from onward.algorithms.pieces import Edge, Map, accumulate, compose, each_piece, edges_of, joined, stacked, times
 from onward.algorithms.windows import chunk_length, sum_gradients
 from onward.cells.base import Cell
 from onward.jacobian import as_matrix, from_matrix, recurrent_jacobian, solve_transposed
@@ -154,7 +154,7 @@ class Plan:
         columns = lax.map(shift, jnp.arange(size))
         return {name: jnp.linalg.inv(jnp.moveaxis(columns[name][: end[name].shape[2]], 0, -1)) for name in end}
 
-    def follow(self, states, stretch, eps, goal):
+    def follow(self, states, stretch, eps, goal) -> tuple[Any, Any, Any]:
         """Run `eps` forward with the states, a chunk of steps at a time: states and eps at the end, and what is found.
 
         With `goal` None that is the gradients, the loss and the outputs; otherwise the maps by accumulation, if that

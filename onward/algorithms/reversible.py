@@ -91,29 +91,30 @@ class ReversibleBPTT(Algorithm):
 
         def place(index):
             """Where the state before this chunk is stored, and whether it is."""
-            place = index * stored // count
-            return place, place != (index - 1) * stored // count
+            where = index * stored // count
+            return where, where != (index - 1) * stored // count
 
-        def forward(carry, index):
-            states, kept, value = carry
+        def forward(carry, _):
+            index, states, kept, value = carry
             where, here = place(index)
             where = jnp.where(here, where, stored)
             kept = jax.tree.map(lambda all, leaf: all.at[where].set(leaf, mode="drop"), kept, states)
             piece = cut(index * size, size)
             states, outputs = _walk(network, _onward, states, piece.input)
-            return (states, kept, value + total(outputs, piece).astype(value.dtype)), outputs
+            return (index + 1, states, kept, value + total(outputs, piece).astype(value.dtype)), outputs
 
-        def backward(carry, index):
+        def backward(step, carry):
             gradients, errors, states = carry
+            index = count - 1 - step
             piece, (where, here) = cut(index * size, size), place(index)
             states, _ = _walk(network, _back, states, piece.input)
             states = jax.tree.map(lambda all, leaf: jnp.where(here, all[where], leaf), kept, states)
             more, errors, *_ = window_gradients(network, Rule(), loss, states, piece, errors)
-            return (jax.tree.map(jnp.add, gradients, more), errors, states), None
+            return jax.tree.map(jnp.add, gradients, more), errors, states
 
         kept = jax.tree.map(lambda leaf: jnp.zeros((stored, *leaf.shape), leaf.dtype), carry.states)
-        start = carry.states, kept, jnp.zeros((), window.weight.dtype)
-        (last, kept, value), outputs = lax.scan(forward, start, jnp.arange(count))
+        start = 0, carry.states, kept, jnp.zeros((), window.weight.dtype)
+        (_, last, kept, value), outputs = lax.scan(forward, start, length=count)
         outputs = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape((a.shape[1], -1, *a.shape[3:])), outputs)
         gradients = jax.tree.map(jnp.zeros_like, node_parameters(network))
         final, errors = last, jax.tree.map(jnp.zeros_like, last)
@@ -122,7 +123,7 @@ class ReversibleBPTT(Algorithm):
             gradients, errors, final, extra, tail = window_gradients(network, Rule(), loss, last, piece, {})
             value = value + extra.astype(value.dtype)
             outputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), outputs, tail)
-        (gradients, _, _), _ = lax.scan(backward, (gradients, errors, last), jnp.arange(count), reverse=True)
+        gradients, _, _ = lax.fori_loop(0, count, backward, (gradients, errors, last))
         return Carry(final, {}), gradients, value, outputs
 
 

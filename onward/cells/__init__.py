@@ -7,6 +7,9 @@ from onward.cells.diagonal import IndRNN as IndRNN
 from onward.cells.gated import GRU as GRU
 from onward.cells.gated import LSTM as LSTM
 from onward.cells.pooling import CumulativeMean as CumulativeMean
+from onward.cells.reversible import Leapfrog as Leapfrog
+from onward.cells.reversible import RevGRU as RevGRU
+from onward.cells.reversible import RevLSTM as RevLSTM
 from onward.cells.rnn import RNN as RNN
 from onward.cells.rnn import AntisymmetricRNN as AntisymmetricRNN
 from onward.cells.rnn import LeakyRNN as LeakyRNN

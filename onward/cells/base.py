@@ -32,6 +32,9 @@ class Cell(eqx.Module):
     other) or "none" (no gradient passes from one step to the next).
     `unit_local`: False for a cell that cannot keep the contract; BPTT, NthOrder and RTRL still serve it.
     `recurrent`: names of the parameters that training treats as recurrent (no weight decay, their own rate).
+
+    **Inverse**, optional: a cell that can say which state a step came from defines `inverse` and answers True to
+    `invertible`. `ReversibleBPTT` needs it of the cell that `effective()` returns.
     """
 
     input_size: eqx.AbstractVar[int]
@@ -58,6 +61,15 @@ class Cell(eqx.Module):
         """The same cell in parameters that keep the contract; itself, unless its natural parameters do not."""
         return self
 
+    @property
+    def invertible(self) -> bool:
+        """Whether there is an `inverse`."""
+        return False
+
+    def inverse(self, state: State, input: Float[Array, " input_size"]) -> State:
+        """The state before the step that read `input` and led to `state`."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse")
+
 
 class FactoredCell(Cell):
     """A cell whose transition is matrix products followed by work within each unit.
@@ -66,7 +78,8 @@ class FactoredCell(Cell):
 
     The split lets `project` be computed for all steps at once as one matrix product, and lets a sweep of errors
     leave the matrices' gradients to one product afterwards. `recur` must be linear (or affine) in the emission;
-    every leaf of what `project` and `recur` return has the unit axis first; `update` works unit by unit.
+    every leaf of what `project` and `recur` return has the unit axis first; `update` works unit by unit (where
+    `unit_local` is False, it need not). An invertible cell defines `revert`.
     """
 
     @abc.abstractmethod
@@ -84,12 +97,26 @@ class FactoredCell(Cell):
     def transition(self, state, emission, input):
         return self.update(state, self.recur(emission), self.project(input))
 
+    def revert(self, state: State, drive: PyTree) -> State:
+        """The state before the step that led to `state` with the input drive `drive`."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse")
+
+    def inverse(self, state, input):
+        return self.revert(state, self.project(input))
+
 
 def factor(cell: Cell) -> tuple[Callable, Callable, Callable]:
     """`(project, recur, update)` of any cell; a plain cell's matrices stay inside `update`."""
     if isinstance(cell, FactoredCell):
         return cell.project, cell.recur, cell.update
     return (lambda input: input), (lambda emission: emission), cell.transition
+
+
+def factor_inverse(cell: Cell) -> tuple[Callable, Callable]:
+    """`(project, revert)` of any invertible cell; a plain cell's matrices stay inside `revert`."""
+    if isinstance(cell, FactoredCell):
+        return cell.project, cell.revert
+    return (lambda input: input), cell.inverse
 
 
 def emission_has_parameters(cell: Cell) -> bool:

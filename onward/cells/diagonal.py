@@ -14,7 +14,10 @@ from onward.cells.base import Cell, FactoredCell, positive_sizes, uniform
 class IndRNN(FactoredCell):
     """Independently recurrent network: each unit feeds back to itself alone.
 
-        h_t = activation(weight_ih x_t + bias + weight_hh h_{t-1}),  weight_hh elementwise      (1)
+        h_t     = activation(weight_ih x_t + bias + weight_hh h_{t-1}),  weight_hh elementwise      (1)
+        h_{t-1} = (artanh(h_t) - weight_ih x_t - bias) / weight_hh,      for tanh                   (2)
+
+    The inverse (2) loses digits where a unit saturates and where its weight is small.
 
     **Shapes.** N units, I inputs: `weight_ih` [N, I], `weight_hh` and `bias` [N]; state and emission h [N].
     **Arguments.** `activation`: "relu" (the paper's) or "tanh".
@@ -58,6 +61,15 @@ class IndRNN(FactoredCell):
         activation = jax.nn.relu if self.activation == "relu" else jnp.tanh
         return activation(drive + self.weight_hh * state)
 
+    @property
+    def invertible(self):
+        return self.activation == "tanh"
+
+    def revert(self, state, drive):
+        if not self.invertible:
+            raise ValueError(f"an IndRNN has an inverse with activation='tanh' only, got {self.activation!r}")
+        return (jnp.arctanh(state) - drive) / self.weight_hh
+
 
 class _DiagonalLinear(FactoredCell):
     """The linear recurrent unit in unit-local parameters: complex lambda and gamma B as real and imaginary parts."""
@@ -90,12 +102,27 @@ class _DiagonalLinear(FactoredCell):
             self.lambda_real * imag + self.lambda_imag * real + drive[1],
         )
 
+    @property
+    def invertible(self):
+        return True
+
+    def revert(self, state, drive):
+        real, imag = state[0] - drive[0], state[1] - drive[1]
+        squared = self.lambda_real**2 + self.lambda_imag**2
+        return (
+            (self.lambda_real * real + self.lambda_imag * imag) / squared,
+            (self.lambda_real * imag - self.lambda_imag * real) / squared,
+        )
+
 
 class LRU(Cell):
     """Linear recurrent unit: a diagonal complex recurrence, stable by its parameterisation.
 
-        lambda = exp(-exp(nu) + i exp(theta))                       (1)
-        h_t    = lambda h_{t-1} + exp(gamma_log) (B x_t)            (2)
+        lambda  = exp(-exp(nu) + i exp(theta))                      (1)
+        h_t     = lambda h_{t-1} + exp(gamma_log) (B x_t)           (2)
+        h_{t-1} = (h_t - exp(gamma_log) (B x_t)) / lambda           (3)
+
+    The inverse (3) multiplies rounding by 1 / |lambda| at each step.
 
     The emission is the real and the imaginary part of h, which the layer itself does not read; the maps C and D that
     usually follow are memoryless modules of their own. nu, theta and gamma_log act through lambda and gamma B
@@ -167,3 +194,10 @@ class LRU(Cell):
 
     def transition(self, state, emission, input):
         return self.effective().transition(state, emission, input)
+
+    @property
+    def invertible(self):
+        return True
+
+    def inverse(self, state, input):
+        return self.effective().inverse(state, input)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from onward.cells.base import FactoredCell, positive_sizes, uniform
 
 
-def _gates(weight, vector, bias):
+def gates(weight, vector, bias):
     """One array `[units]` per gate: `weight` [units, gates, in] times `vector`, plus `bias` [units, gates].
 
     As a single matrix, gate after gate: the product of a batch is then the fastest there is, and its parts contiguous.
@@ -30,10 +30,10 @@ class _Gated(FactoredCell):
     bias_hh: eqx.AbstractVar[Float[Array, "units gates"]]
 
     def project(self, input):
-        return _gates(self.weight_ih, input, self.bias_ih)
+        return gates(self.weight_ih, input, self.bias_ih)
 
     def recur(self, emission):
-        return _gates(self.weight_hh, emission, self.bias_hh)
+        return gates(self.weight_hh, emission, self.bias_hh)
 
 
 def _initial(key, input_size, hidden_size, gates):

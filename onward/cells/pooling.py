@@ -14,6 +14,8 @@ class CumulativeMean(Cell):
 
         m_t = ((t - 1) m_{t-1} + x_t) / t,  treated by the gradient as d m_t / d x_t = I, d m_t / d m_{t-1} = 0      (1)
 
+    It has an inverse: (1) solved for m_{t-1}, and zero before the first step.
+
     **Shapes.** N = `size` inputs and units: state (mean [N], count [N]); emission [N].
     **Exactness.** The straight-through gradient is part of the model: every algorithm sees the same one.
     **Source.** Zucchet, Pourcel and Ernoult 2026, "Forward propagation of errors through time" (their MNIST98 readout).
@@ -39,3 +41,12 @@ class CumulativeMean(Cell):
         count = count + 1
         pooled = mean + (jax.lax.stop_gradient(input) - mean) / count
         return pooled + (input - jax.lax.stop_gradient(input)), count
+
+    @property
+    def invertible(self):
+        return True
+
+    def inverse(self, state, input):
+        mean, count = state
+        before = count - 1
+        return jnp.where(before > 0, (count * mean - input) / jnp.maximum(before, 1), 0), before

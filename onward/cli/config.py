@@ -148,3 +148,29 @@ class ListConfig:
         tyro.conf.arg(metavar="[algorithms|tasks|cells|networks]"),
     ] = "all"
     """Only one of these; everything by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """Repeat a study: measure, then write its table (CSV), figures (PNG and PDF), text and settings.
+
+    gradient-quality: cosine and error of forward propagation of errors against BPTT, by r_min and T.
+    precision: how many digits it takes to invert a network that forgets, in several kinds of numbers.
+    complexity: measured memory and time of every algorithm, by number of units and length.
+    passes: what each further pass of forward propagation of errors is worth, on MNIST98.
+    mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
+    """
+
+    study: Annotated[
+        tyro.conf.Positional[Literal["gradient-quality", "precision", "complexity", "passes", "mnist98-table"]],
+        tyro.conf.arg(metavar="STUDY"),
+    ]
+    """Which study: gradient-quality, precision, complexity, passes or mnist98-table."""
+    quick: bool = False
+    """A smaller form that takes less than two minutes."""
+    out: Folder = None
+    """Folder for everything the study writes; made if it is not there. By default one in runs/."""
+    resume: bool = False
+    """Go on with the unfinished study in --out; what it has measured is kept."""
+    seed: int = 0
+    """Seed of all that is random."""

@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": "train one network with several algorithms and report on them",
     "train": "train one network with one algorithm on one task",
     "evaluate": "test the network of a checkpoint",
+    "reproduce": "repeat a study, from measurements to figures",
     "list": "describe the algorithms, tasks, cells and networks",
 }
 OVERVIEW = """usage: onward COMMAND [OPTION ...]
@@ -27,6 +28,7 @@ commands:
   onward compare --task mnist98                  some minutes: a report in runs/
   onward compare --task mnist98 --preset full    1,000,000 samples, as published
   onward train --task copy --algorithm rtrl@1    learn after every step
+  onward reproduce gradient-quality --quick      where propagating errors forward fails
 """
 
 

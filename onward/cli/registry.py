@@ -19,6 +19,7 @@ from onward.tasks import TASKS, Task
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "bptt": algorithms.BPTT,
+    "reversible-bptt": algorithms.ReversibleBPTT,
     "nth-order": algorithms.NthOrder,
     "spatialbp": algorithms.SpatialBP,
     "rtrl": algorithms.RTRL,
@@ -35,6 +36,9 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "indrnn": cells.IndRNN,
     "leaky-rnn": cells.LeakyRNN,
     "antisymmetric-rnn": cells.AntisymmetricRNN,
+    "rev-gru": cells.RevGRU,
+    "rev-lstm": cells.RevLSTM,
+    "leapfrog": cells.Leapfrog,
 }
 NETWORKS: dict[str, str] = {
     "lru-blocks": "blocks of LRU, linear map, layer norm and MLP, without skips; the MNIST98 network",

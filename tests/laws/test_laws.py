@@ -10,7 +10,7 @@ import onward as ow
 from tests.claims import CLAIMS, cut, distance, flat, gradient_of, network, run, sample, total, windowed
 
 every = pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
-LAW = [(c, "GRU x 2") for c in CLAIMS]
+LAW = [(c, c.laws_on[0]) for c in CLAIMS]
 LAW += [(c, "LRU blocks") for c in CLAIMS if c.id in ("RTRL", "SnAp-1", "EProp-traces", "NthOrder-2")]
 
 
@@ -41,7 +41,7 @@ def test_step_by_step_is_the_window(claim):
 @every
 def test_causality(claim):
     """The gradient and the carry of a window do not depend on what comes after it."""
-    net, window = network("GRU x 2"), sample()
+    net, window = network(claim.laws_on[0]), sample()
     changed = jax.tree.map(lambda leaf: leaf.at[:, 3:].add(1.0), window)
     first = windowed(claim.algorithm, net, window, (3,))
     second = windowed(claim.algorithm, net, changed, (3,))
@@ -50,7 +50,7 @@ def test_causality(claim):
 
 @every
 def test_losses_of_weight_zero_do_not_count(claim):
-    net, window = network("GRU x 2"), sample()
+    net, window = network(claim.laws_on[0]), sample()
     silent = eqx.tree_at(lambda w: w.weight, window, jnp.zeros_like(window.weight))
     (gradient,), _ = windowed(claim.algorithm, net, silent, (9,))
     np.testing.assert_array_equal(flat(gradient), 0)
@@ -58,7 +58,7 @@ def test_losses_of_weight_zero_do_not_count(claim):
 
 @every
 def test_batch_is_the_mean_over_a_loop(claim):
-    net, window = network("GRU x 2"), sample()
+    net, window = network(claim.laws_on[0]), sample()
     value, gradient = gradient_of(claim.algorithm, net, window)
     singles = [gradient_of(claim.algorithm, net, jax.tree.map(lambda leaf, i=i: leaf[i], window)) for i in range(2)]
     assert np.isclose(value, np.mean([v for v, _ in singles]), rtol=1e-12)
@@ -67,7 +67,7 @@ def test_batch_is_the_mean_over_a_loop(claim):
 
 @every
 def test_saved_carry_gives_the_same_bits(claim, tmp_path):
-    net, window = network("GRU x 2"), sample()
+    net, window = network(claim.laws_on[0]), sample()
     _, carry = windowed(claim.algorithm, net, window, (3,))
     leaves, tree = jax.tree.flatten(carry)
     np.savez(tmp_path / "carry.npz", *leaves)
@@ -89,7 +89,7 @@ def test_jit_is_no_jit(claim):
 
 @every
 def test_one_compilation_per_shape(claim):
-    net = network("RNN x 1")
+    net = network(claim.laws_on[1])
     count = 0
 
     def counted(output, target):
@@ -120,7 +120,7 @@ def temporary(algorithm, net, length):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-FLAT = [(c, "RNN x 1") for c in CLAIMS] + [(c, "LRU blocks") for c in CLAIMS if c.id in ("RTRL", "SnAp-1")]
+FLAT = [(c, c.laws_on[1]) for c in CLAIMS] + [(c, "LRU blocks") for c in CLAIMS if c.id in ("RTRL", "SnAp-1")]
 
 
 @pytest.mark.parametrize(("claim", "name"), FLAT, ids=[f"{claim.id}-{name}" for claim, name in FLAT])

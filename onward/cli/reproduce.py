@@ -1,0 +1,42 @@
+"""`onward reproduce`: a study from the literature or of our own, from measurement to figure."""
+
+from datetime import datetime
+from pathlib import Path
+
+import jax
+
+from onward.cli import session
+from onward.cli.config import ReproduceConfig
+from onward.cli.errors import StoppedError, UsageError
+from onward.cli.options import default_folder, parse
+from onward.cli.progress import Screen
+from onward.cli.running import clear_failures
+from onward.cli.specs import sentence
+from onward.reproduce import load
+from onward.reproduce.study import run as run_study
+
+
+def run(words: list[str]) -> int:
+    """Measure, and say what was found and where everything is."""
+    config = parse(ReproduceConfig, "reproduce", words)
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"--seed must be at least 0 and below 2**32, got {config.seed}.")
+    study = load(config.study)
+    if config.resume and config.out is None:
+        raise UsageError("--resume needs --out DIR, the folder of the study to go on with; add it.")
+    folder = config.out or default_folder(config.study, datetime.now().strftime("%Y%m%d-%H%M%S"))
+    console = Screen(highlight=False, soft_wrap=True)
+    session.use_devices(study.batch, None)
+    if config.quick:
+        session.compile_quickly()
+    console.print(f"{study.name}: {study.summary}")
+    options = {"quick": config.quick, "seed": config.seed, "resume": config.resume}
+    try:
+        with clear_failures(), jax.enable_x64(study.double):
+            text = run_study(study, Path(folder), **options, say=console.print)
+    except ValueError as error:
+        raise UsageError(sentence(error)) from error
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; go on with the same command and --resume --out {folder}") from None
+    console.print(f"\n{text}\n\nTable, figures and settings: {folder}")
+    return 0

@@ -1,0 +1,17 @@
+"""Studies that anyone can repeat: one command each, which writes a table, figures, a short text and its settings."""
+
+import importlib
+
+STUDIES = {
+    "gradient-quality": "onward.reproduce.gradient_quality.GradientQuality",
+    "precision": "onward.reproduce.precision.Precision",
+    "complexity": "onward.reproduce.complexity.Complexity",
+    "passes": "onward.reproduce.mnist98.Passes",
+    "mnist98-table": "onward.reproduce.mnist98.Mnist98Table",
+}
+
+
+def load(name: str):
+    """The study called `name`; its module is only imported here."""
+    module, kind = STUDIES[name].rsplit(".", 1)
+    return getattr(importlib.import_module(module), kind)()

@@ -1,0 +1,177 @@
+"""Studies: what their files hold, that they go on where they stopped, and what the small forms find."""
+
+import csv
+import json
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import pytest
+
+from onward.cli import main
+from onward.reproduce import STUDIES, load
+from onward.reproduce.gradient_quality import GradientQuality, Settings
+from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
+from onward.reproduce.study import Study, panels, run
+
+TINY = Training(steps=2, layers=1, units=4, warmup=0, aligned=1)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Numbers to square."""
+
+    numbers: tuple[float, ...] = (1.0, 2.0, 3.0)
+
+
+class Squaring(Study):
+    """A study whose answer is known, and which counts its measurements."""
+
+    name = "squaring"
+    summary = "What is a square?"
+    full = Squares()
+    quick = Squares((2.0,))
+    measured = 0
+    breaks_at = None
+
+    def points(self, settings, seed):
+        return [{"kind": "square", "x": x, "seed": seed} for x in settings.numbers]
+
+    def measure(self, settings, point, earlier):
+        if point["x"] == self.breaks_at:
+            raise KeyboardInterrupt
+        self.measured += 1
+        return {"y": point["x"] ** 2, "before": len(earlier)}
+
+    def draw(self, rows):
+        return {"squares": panels(1, 1)[0]}
+
+    def describe(self, rows):
+        return f"the largest is {max(row['y'] for row in rows):g}"
+
+
+def start(study, folder, **options):
+    return run(study, folder, **{"quick": False, "seed": 5, "resume": False, "say": lambda line: None} | options)
+
+
+def table(folder):
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_writes_table_figures_text_and_settings(tmp_path):
+    assert start(Squaring(), tmp_path / "new") == "the largest is 9"
+    rows = table(tmp_path / "new")
+    assert [(r["kind"], r["x"], r["y"], r["seed"], r["before"]) for r in rows] == [
+        ("square", "1", "1", "5", "0"),
+        ("square", "2", "4", "5", "1"),
+        ("square", "3", "9", "5", "2"),
+    ]
+    config = json.loads((tmp_path / "new/config.json").read_text())
+    assert config["settings"] == {"numbers": [1.0, 2.0, 3.0]}
+    assert (config["seed"], config["quick"], config["versions"]["jax"]) == (5, False, jax.__version__)
+    assert "the largest is 9" in (tmp_path / "new/findings.md").read_text()
+    assert (tmp_path / "new/squares.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new/squares.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
+    study = Squaring()
+    study.breaks_at = 3.0
+    with pytest.raises(KeyboardInterrupt):
+        start(study, tmp_path)
+    assert len(table(tmp_path)) == 2
+    study.breaks_at = None
+    start(study, tmp_path, resume=True)
+    assert study.measured == 3
+    start(Squaring(), tmp_path / "whole")
+    without_time = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]  # noqa: E731
+    assert without_time(table(tmp_path)) == without_time(table(tmp_path / "whole"))
+
+
+def test_what_a_folder_holds_is_not_overwritten(tmp_path):
+    start(Squaring(), tmp_path)
+    before = (tmp_path / "results.csv").read_bytes()
+    with pytest.raises(ValueError, match="holds a study already; give another --out, or --resume"):
+        start(Squaring(), tmp_path)
+    with pytest.raises(ValueError, match="another quick"):
+        start(Squaring(), tmp_path, resume=True, quick=True)
+    with pytest.raises(ValueError, match="another seed"):
+        start(Squaring(), tmp_path, resume=True, seed=6)
+    assert (tmp_path / "results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_can_be_loaded_and_has_distinct_points(name):
+    study = load(name)
+    assert study.name == name
+    for settings in (study.quick, study.full):
+        points = study.points(settings, 0)
+        assert len({tuple(point.items()) for point in points}) == len(points) > 0
+        assert len({tuple(point) for point in points}) == 1
+
+
+def test_gradient_quality_shows_where_the_published_form_fails_and_segments_do_not(tmp_path, monkeypatch, capsys):
+    settings = Settings(r_mins=(0.0, 0.99), lengths=(98,), repetitions=1, units=8)
+    monkeypatch.setattr(GradientQuality, "quick", settings)
+    assert main(["reproduce", "gradient-quality", "--quick", "--out", str(tmp_path)]) == 0
+    assert "segments, float32: cosine at least 0.99999 at 2 of 2 points" in " ".join(capsys.readouterr().out.split())
+    found = {(r["method"], r["arithmetic"], r["r_min"]): float(r["cosine"]) for r in table(tmp_path)}
+    assert min(value for key, value in found.items() if key[0] == "segments") > 0.99999
+    assert found["published", "float64", "0.99"] > 0.99999
+    assert max(value for key, value in found.items() if key[0] != "segments" and key[2] == "0") < 0.9
+
+
+def test_passes_end_at_bptts_gradient(tmp_path, monkeypatch):
+    monkeypatch.setattr(Passes, "quick", PassesSettings(TINY))
+    assert main(["reproduce", "passes", "--quick", "--out", str(tmp_path)]) == 0
+    one, two = (float(row["cosine"]) for row in table(tmp_path))
+    assert one < 0.999 < 0.99999 < two
+
+
+def test_the_table_takes_the_rate_that_was_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(Mnist98Table, "quick", TableSettings(TINY, 1, (0.9,), (1e-3, 1e-2)))
+    losses = {("BPTT", 1e-2): 1.0}
+    calls = []
+
+    def train(algorithm, window, training, r_min, rate, seed, split):
+        name = type(algorithm).__name__
+        calls.append((name, window, training.steps, rate, split))
+        return {"loss": losses.get((name, rate), 2.0 + rate), "accuracy": 0.5, "cosine": 1.0, "seconds_per_batch": 1.0}
+
+    monkeypatch.setattr("onward.reproduce.mnist98._train", train)
+    assert main(["reproduce", "mnist98-table", "--quick", "--out", str(tmp_path)]) == 0
+    final = [call for call in calls if call[-1] == "test"]
+    assert final == [
+        ("SpatialBP", None, 2, 1e-3, "test"),
+        ("BPTT", None, 2, 1e-2, "test"),
+        ("ForwardErrors", None, 2, 1e-3, "test"),
+        ("SnAp", 49, 2, 1e-3, "test"),
+    ]
+    assert len(calls) == 12
+    assert "98.30 %" in (tmp_path / "findings.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("gradient", "invalid"),
+        ("passes --resume", "--resume needs --out DIR"),
+        ("passes --seed -1", "--seed must be at least 0 and below"),
+    ],
+)
+def test_mistakes_get_one_sentence(capsys, words, message):
+    assert main(["reproduce", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_training_that_diverges_is_a_row_and_not_the_end(monkeypatch):
+    def diverges(*_, **__):
+        raise FloatingPointError("step 3")
+
+    monkeypatch.setattr("onward.reproduce.mnist98.train", diverges)
+    row = Passes().measure(PassesSettings(TINY), {"passes": 1, "seed": 0}, [])
+    assert row["accuracy"] == 0.0
+    assert np.isnan(row["loss"])
