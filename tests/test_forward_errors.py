@@ -1,5 +1,7 @@
 """Forward propagation of errors: what its options do, where the published form breaks and segments do not."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -141,6 +143,19 @@ def side_by_side():
     nodes = {"a": ow.cells.LRU(3, 3, r_min=0.8, key=keys[0]), "b": ow.cells.AntisymmetricRNN(3, 4, key=keys[1])}
     nodes["out"] = eqx.nn.Linear(10, 2, key=keys[2])
     return ow.Network(nodes, {"a": ("input",), "b": ("input",), "out": ("a", "b")}, "out")
+
+
+def test_more_memory_than_bptts_is_reported():
+    """A dense layer of 4 units: maps of 4 x 5 numbers, of 3 pieces of 3 steps; the one of 9 steps needs none."""
+    net, window = network("GRU x 1"), sample()
+    with pytest.warns(
+        UserWarning, match=r"3 maps of 4 x 5 numbers for node '0_gru', .* more than the 9 states of BPTT"
+    ):
+        ow.ForwardErrors(segments=3).run(net, ow.losses.squared_error, ow.ForwardErrors().init(net, batch=2), window)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradient_of(ow.ForwardErrors(), net, window)
+        gradient_of(ow.ForwardErrors(segments=3), network("LRU x 1"), window)
 
 
 @pytest.mark.parametrize(

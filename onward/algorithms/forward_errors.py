@@ -1,15 +1,18 @@
 """Forward propagation of errors: gradients from passes that all run forward in time."""
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
-from onward.algorithms.error_passes import CHUNK, Plan, levels_of
+from onward.algorithms.error_passes import CHUNK, EXACT, Plan, levels_of
 from onward.algorithms.pieces import Edge, Stretch
 from onward.algorithms.windows import chunk_length
+from onward.jacobian import as_matrix
 from onward.network import Network
 
 MOST_EDGES = 64  # errors are kept at so many edges at a time; a longer window is cut at two or more levels
@@ -54,7 +57,8 @@ class ForwardErrors(Algorithm):
     `segments`: None for the whole window in one, a number of equal pieces (at most one a step), or "auto". With
     "auto", options that are about the inverse ("shoot", "probe", "first-order", a precision) mean one segment, since
     nothing else is inverted.
-    Raises `ValueError` for values that make no sense, and for "float64" without JAX's 64-bit mode.
+    Warns where the pieces' maps are more numbers than the states that BPTT would keep, as with many pieces of a wide
+    dense layer. Raises `ValueError` for values that make no sense, and for "float64" without JAX's 64-bit mode.
     **Departures.** The post's printed formulas have the wrong sign and transposes for the start, and start the second
     phase from 0; (4) is derived anew. Gradients are accumulated, where the authors' code keeps all of T.
     **Source.** Zucchet, Pourcel and Ernoult 2026, "Forward propagation of errors through time". Segments: Ascher and
@@ -120,12 +124,27 @@ class ForwardErrors(Algorithm):
         else:
             pieces = min(self.segments, window.length) if isinstance(self.segments, int) else 1
             sizes, leaf = (-(-window.length // pieces),), plan.forward_segment
+        _report_memory(network, levels, sizes, window.length)
         nothing = {name: plan.identity(name, carry.states).constant for name in levels}
         edges = {name: Edge(eps, eps) for name, eps in nothing.items()}
         states, (gradients, value, output) = plan.span(
             sizes, leaf, carry.states, Stretch(0, window.length), edges, None
         )
         return Carry(states, {}), gradients, value, output
+
+
+def _report_memory(network: Network, levels: Mapping[str, int], sizes: Sequence[int], length: int) -> None:
+    """Warn where the maps that are kept at a time are more numbers than the states that BPTT would keep."""
+    pieces = sum(-(-whole // size) for whole, size in zip((length, *sizes), sizes, strict=False))
+    for name in levels:
+        state = as_matrix(network.nodes[name].initial_state())
+        block = state.shape[1] if EXACT.stays_within(network.nodes[name]) else state.size
+        if pieces > 1 and pieces * (block + 1) > length:
+            warnings.warn(
+                f"ForwardErrors keeps {pieces} maps of {block} x {block + 1} numbers for node {name!r}, which is more "
+                f"than the {length} states of BPTT; fewer segments, or BPTT(checkpoint='sqrt'), need less memory",
+                stacklevel=2,
+            )
 
 
 def _auto_sizes(length: int) -> tuple[int, ...]:

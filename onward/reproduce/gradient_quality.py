@@ -18,8 +18,8 @@ from onward.network import stack
 from onward.reproduce.study import Row, Study, panels, shades
 from onward.sample import Sample
 
-# By method, the algorithm for a precision of the errors; by arithmetic, the network's precision and that of errors where
-# it differs, which only means something to what inverts errors.
+# The algorithm of each method, for a precision of errors; and for each arithmetic the network's precision, and that of
+# errors where it differs, which only means something to what inverts them.
 METHODS: dict[str, Callable[[Any], Algorithm]] = {
     "published": lambda errors: ForwardErrors(warmup="shoot", segments=None, precision=errors),
     "accumulate": lambda errors: ForwardErrors(segments=None, precision=errors),
