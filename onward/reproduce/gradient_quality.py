@@ -1,6 +1,7 @@
 """How close forward propagation of errors comes to BPTT's gradient, as a network forgets faster and sequences grow."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ METHODS: dict[str, Callable[[Any], Algorithm]] = {
 ARITHMETIC = {"float32": ("float32", None), "float64 errors": ("float32", "float64"), "float64": ("float64", None)}
 INVERTING = ("published", "accumulate")
 GOOD = 0.99999
+LARGEST = 1e3  # relative error that is drawn
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ class GradientQuality(Study):
                 worst = min(some, key=lambda row: row["cosine"])
                 sentences.append(
                     f"- {method}, {arithmetic}: cosine at least {GOOD} at {good} of {len(some)} points; lowest "
-                    f"{worst['cosine']:.7f}, at r_min {worst['r_min']}, T = {worst['T']}; largest relative error "
+                    f"{worst['cosine']:.7f}, at r_min {worst['r_min']}, T = {worst['T']}; median relative error "
+                    f"{np.median([row['relative_error'] for row in some]):.2g}, largest "
                     f"{max(row['relative_error'] for row in some):.2g}."
                 )
         return "\n".join(sentences) + (
-            "\n\nA gradient that is not finite counts as cosine 0 and error 1. Points: every r_min, T and seed."
+            "\n\nA gradient that is not finite counts as cosine 0 and error infinite. Points: every r_min, T and seed."
         )
 
 
@@ -121,11 +124,11 @@ def _cast(tree, precision):
 
 
 def _compare(gradient, reference) -> Row:
-    """Cosine and relative error; 0 and 1 for a gradient that is not finite."""
+    """Cosine and relative error; 0 and infinity for a gradient that is not finite."""
     a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (gradient, reference))
     a, b = a.astype(np.float64), b.astype(np.float64)
     if not np.isfinite(a).all():
-        return {"cosine": 0.0, "relative_error": 1.0}
+        return {"cosine": 0.0, "relative_error": math.inf}
     scale = np.abs(a).max() or 1.0  # what has exploded is far from 1: its square may not be finite
     a = a / scale
     cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + np.finfo(float).tiny))
@@ -146,6 +149,7 @@ def _figure(rows: Sequence[Row], quantity: str, label: str):
             for length, shade in zip(lengths, shades(len(lengths)), strict=True):
                 some = [r for r in rows if (r["method"], r["arithmetic"], r["T"]) == (method, arithmetic, length)]
                 middle = [np.median([row[quantity] for row in some if row["r_min"] == r]) for r in r_mins]
+                middle = np.minimum(middle, LARGEST)
                 axis.plot(range(len(r_mins)), middle, color=shade, marker="o", markersize=3, label=f"T = {length:,}")
             axis.set_xticks(range(len(r_mins)), [f"{r:g}".lstrip("0") or "0" for r in r_mins], fontsize=7.5)
             axis.set_title(f"{method},\n{arithmetic}", loc="left", fontsize=10, fontweight="bold")
@@ -155,7 +159,7 @@ def _figure(rows: Sequence[Row], quantity: str, label: str):
                 axis.set_ylim(-0.35, 1.08)
             else:
                 axis.set_yscale("log")
-                axis.set_ylim(1e-16, 1e3)
+                axis.set_ylim(1e-16, 2 * LARGEST)
         axes[line][0].set_ylabel(label)
     axes[0][0].legend(fontsize=7.5, frameon=False)
     return figure
