@@ -4,12 +4,15 @@ import importlib.util
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import onward as ow
+from onward.cells.base import summed_leaves
+from tests import claims
 from tests.reference import dense_influence, steps
 from tests.reference.steps import Layer, sigmoid
 
@@ -100,3 +103,23 @@ def test_the_cell_is_under_thirty_lines_and_the_same_in_both(example):
     listing = code(ROOT / "docs" / "bring-your-own-cell.md")
     assert listing == code(Path(example.__file__))
     assert len(listing) < 30
+
+
+class Switched(ow.cells.RNN):
+    """Its drives have the same error, but are not only added: the input also switches, which has no gradient."""
+
+    def update(self, state, recurrent, drive):
+        return jnp.tanh(recurrent + drive) * jnp.where(drive > 0, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(("kind", "summed"), [(ow.cells.RNN, True), (Switched, None)])
+def test_drives_are_only_merged_where_their_sum_is_all_that_counts(kind, summed):
+    cell = kind(3, 4, key=jax.random.key(0))
+    assert summed_leaves(cell) == summed
+    net = ow.stack(cell, readout=eqx.nn.Linear(4, 2, key=jax.random.key(1)))
+    window = claims.sample()
+    expected_value, expected = claims.autodiff(net, window)
+    for algorithm in (ow.BPTT(), ow.RTRL()):
+        value, gradient = claims.gradient_of(algorithm, net, window)
+        assert np.isclose(value, expected_value, rtol=1e-12)
+        assert claims.distance(gradient, expected) <= 1e-9
