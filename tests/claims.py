@@ -77,13 +77,13 @@ CLAIMS = (
         id="ForwardErrors-shoot",
     ),
     Claim(
-        ow.ForwardErrors(passes=2, segments=2),
+        ow.ForwardErrors(warmup="probe", passes=2, segments=2),
         ("LRU x 1", "LRU below maps"),
         ("LRU x 2", "GRU x 2"),
         window_law=False,
         memory="bounded",
         nodes_on=("LRU x 2",),
-        id="ForwardErrors-2",
+        id="ForwardErrors-probe-2",
     ),
 )
 BY_ID = {claim.id: claim for claim in CLAIMS}

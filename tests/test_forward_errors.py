@@ -137,6 +137,19 @@ def test_probing_finds_the_same_start_without_the_product(name, segments):
     assert distance(gradient, autodiff(net, window)[1]) <= 1e-9
 
 
+def test_the_three_warm_ups_are_three_computations():
+    """The same gradient, and not the same bits."""
+    net, window = network("LRU x 1"), sample()
+    found = [
+        flat(gradient_of(ow.ForwardErrors(warmup=warmup, segments=None), net, window)[1].nodes["0_lru"])
+        for warmup in ("accumulate", "shoot", "probe")
+    ]
+    for index, one in enumerate(found):
+        for other in found[:index]:
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+            assert not np.array_equal(one, other)
+
+
 def side_by_side():
     """Two layers at one level, whose blocks have 2 and 4 components."""
     keys = jax.random.split(jax.random.key(0), 3)

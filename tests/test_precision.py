@@ -11,7 +11,8 @@ import pytest
 
 from onward.reproduce import precision
 from onward.reproduce.numbers import KINDS, DoubleDouble, LogPolar, make_decimal
-from onward.reproduce.precision import FORWARD, METHODS, Precision, Settings, exhausted, gradient, overflowed, slope
+from onward.reproduce.precision import Precision, Settings, gradient
+from onward.reproduce.precision_report import FORWARD, METHODS, exhausted, overflowed, slope
 from onward.reproduce.study import run
 
 DOUBLE_DOUBLE = 1e-31

@@ -1,14 +1,17 @@
 """Studies: what their files hold, that they go on where they stopped, and what the small forms find."""
 
 import csv
+import inspect
 import json
 from dataclasses import dataclass
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
 import pytest
 
 from onward.cli import main
+from onward.cli.config import ReproduceConfig
 from onward.reproduce import STUDIES, complexity, load
 from onward.reproduce.gradient_quality import GradientQuality, Settings
 from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
@@ -101,6 +104,33 @@ def test_what_a_folder_holds_is_not_overwritten(tmp_path):
     assert (tmp_path / "results.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_a_folder_whose_settings_are_lost_is_refused(tmp_path, content):
+    start(Squaring(), tmp_path)
+    (tmp_path / "config.json").unlink()
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"has no readable config\.json beside its results\.csv; give another --out"):
+        start(Squaring(), tmp_path, resume=True)
+
+
+def test_a_row_that_was_cut_short_is_measured_again(tmp_path):
+    start(Squaring(), tmp_path)
+    whole = (tmp_path / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(whole[: whole.rindex("square,3") + 12])
+    study = Squaring()
+    assert start(study, tmp_path, resume=True) == "the largest is 9"
+    assert study.measured == 1
+    assert [row["y"] for row in table(tmp_path)] == ["1", "4", "9"]
+
+
+def test_the_command_line_names_every_study():
+    assert set(get_args(get_type_hints(ReproduceConfig)["study"])) == set(STUDIES)
+    help_text = inspect.getdoc(ReproduceConfig)
+    assert help_text is not None
+    assert all(f"{name}:" in help_text for name in STUDIES)
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_can_be_loaded_and_has_distinct_points(name):
     study = load(name)
@@ -170,6 +200,7 @@ def test_complexity_tells_memory_that_grows_from_memory_that_does_not(tmp_path, 
     ("words", "message"),
     [
         ("gradient", "invalid"),
+        ("passes --quik", "did you mean --quick?"),
         ("passes --resume", "--resume needs --out DIR"),
         ("passes --seed -1", "--seed must be at least 0 and below"),
     ],

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from onward.algorithms.base import node_parameters
-from onward.algorithms.pieces import Edge, Map, accumulate, compose, each_piece, edges_of, joined, stacked, times
+from onward.algorithms.error_pieces import Edge, Map, accumulate, compose, each_piece, edges_of, joined, stacked, times
 from onward.algorithms.windows import chunk_length, sum_gradients
 from onward.cells.base import Cell
 from onward.jacobian import as_matrix, from_matrix, recurrent_jacobian, solve_transposed

@@ -10,7 +10,7 @@ import jax
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
 from onward.algorithms.error_passes import CHUNK, EXACT, Plan, levels_of
-from onward.algorithms.pieces import Edge, Stretch
+from onward.algorithms.error_pieces import Edge, Stretch
 from onward.algorithms.windows import chunk_length
 from onward.jacobian import as_matrix
 from onward.network import Network

@@ -23,11 +23,27 @@ class _TwoHalves(FactoredCell):
     all second halves within the step, which the unit-local contract does not allow.
     """
 
-    weight_ih: eqx.AbstractVar[Float[Array, "units 2 gates input_size"]]
-    weight_hh: eqx.AbstractVar[Float[Array, "units 2 gates units"]]
-    bias_ih: eqx.AbstractVar[Float[Array, "units 2 gates"]]
-    bias_hh: eqx.AbstractVar[Float[Array, "units 2 gates"]]
+    weight_ih: Float[Array, "units 2 gates input_size"]
+    weight_hh: Float[Array, "units 2 gates units"]
+    bias_ih: Float[Array, "units 2 gates"]
+    bias_hh: Float[Array, "units 2 gates"]
+    min_forget: float = eqx.field(static=True)
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+    gate_count: ClassVar[int]
+    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
     unit_local: ClassVar[bool] = False
+
+    def __init__(self, input_size: int, hidden_size: int, *, min_forget: float = 0.9, key: Array):
+        positive_sizes(input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, 2 * hidden_size
+        self.min_forget = float(min_forget)
+        keys, bound = jax.random.split(key, 4), 1 / math.sqrt(hidden_size)
+        lead = hidden_size, 2, self.gate_count
+        shapes = (*lead, input_size), (*lead, hidden_size), lead, lead
+        arrays = [uniform(k, shape, bound) for k, shape in zip(keys, shapes, strict=True)]
+        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = arrays
 
     @abc.abstractmethod
     def broadcast(self, half: PyTree) -> Float[Array, " units"]:
@@ -69,13 +85,6 @@ class _TwoHalves(FactoredCell):
         return gates(self.weight_hh[:, half], other, self.bias_hh[:, half])
 
 
-def _initial(key, input_size, hidden_size, gates):
-    keys, bound = jax.random.split(key, 4), 1 / math.sqrt(hidden_size)
-    lead = hidden_size, 2, gates
-    shapes = (*lead, input_size), (*lead, hidden_size), lead, lead
-    return [uniform(k, shape, bound) for k, shape in zip(keys, shapes, strict=True)]
-
-
 class RevGRU(_TwoHalves):
     """Reversible gated recurrent unit: two halves of a GRU, each with gates that read the other. Gates as in `GRU`.
 
@@ -88,7 +97,8 @@ class RevGRU(_TwoHalves):
         h_{t-1} = (h_t - (1 - z) n) / z                                         (5)
 
     **Forgetting.** (5) is exact in algebra, and multiplies rounding by 1 / z at each step: what (4) forgets is gone
-    from a state of finite precision. `min_forget` bounds the loss by log10(1 / m) digits a step.
+    from a state of finite precision. By its own decay a half loses at most log10(1 / m) digits a step; what the halves
+    read of each other adds to that.
 
     **Shapes.** N units, I inputs, G = 3: `weight_ih` [N, 2, 3, I], `weight_hh` [N, 2, 3, N], `bias_ih` and `bias_hh`
     [N, 2, 3]; state (h1, h2), each [N]; emission [2 N].
@@ -98,23 +108,13 @@ class RevGRU(_TwoHalves):
     **Source.** MacKay, Vicol, Ba and Grosse 2018, "Reversible recurrent neural networks", arXiv:1810.10999.
     """
 
-    weight_ih: Float[Array, "units 2 3 input_size"]
-    weight_hh: Float[Array, "units 2 3 units"]
-    bias_ih: Float[Array, "units 2 3"]
-    bias_hh: Float[Array, "units 2 3"]
-    min_forget: float = eqx.field(static=True)
-    input_size: int = eqx.field(static=True)
-    hidden_size: int = eqx.field(static=True)
-    output_size: int = eqx.field(static=True)
-    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
+    gate_count: ClassVar[int] = 3
 
-    def __init__(self, input_size: int, hidden_size: int, *, min_forget: float = 0.9, key: Array):
-        positive_sizes(input_size=input_size, hidden_size=hidden_size)
-        if not 0 < min_forget < 1:
-            raise ValueError(f"`min_forget` must be in (0, 1), got {min_forget}; at 1 the state would never change")
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, 2 * hidden_size
-        self.min_forget = float(min_forget)
-        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = _initial(key, input_size, hidden_size, 3)
+    def __check_init__(self):
+        if not 0 < self.min_forget < 1:
+            raise ValueError(
+                f"`min_forget` must be in (0, 1), got {self.min_forget}; at 1 the state would never change"
+            )
 
     def initial_state(self):
         zeros = jnp.zeros(self.hidden_size, self.weight_hh.dtype)
@@ -151,8 +151,8 @@ class RevLSTM(_TwoHalves):
         c_{t-1} = (c_t - i g) / f                                               (6)
 
     **Forgetting.** (5) and (6) are exact in algebra, and multiply rounding by 1 / p and 1 / f at each step: what (3)
-    and (4) forget is gone from a state of finite precision. `min_forget` bounds the loss by log10(1 / m) digits a step;
-    at m = 1 nothing is forgotten and nothing lost, but h and c add up all that they have read.
+    and (4) forget is gone from a state of finite precision. By its own decay a half loses at most log10(1 / m) digits
+    a step; what the halves read of each other adds to that. At m = 1 nothing decays, but h and c add up all they read.
 
     **Shapes.** N units, I inputs, G = 5: `weight_ih` [N, 2, 5, I], `weight_hh` [N, 2, 5, N], `bias_ih` and `bias_hh`
     [N, 2, 5]; state ((h1, c1), (h2, c2)), each [N]; emission [2 N].
@@ -161,23 +161,11 @@ class RevLSTM(_TwoHalves):
     **Source.** MacKay, Vicol, Ba and Grosse 2018, "Reversible recurrent neural networks", arXiv:1810.10999.
     """
 
-    weight_ih: Float[Array, "units 2 5 input_size"]
-    weight_hh: Float[Array, "units 2 5 units"]
-    bias_ih: Float[Array, "units 2 5"]
-    bias_hh: Float[Array, "units 2 5"]
-    min_forget: float = eqx.field(static=True)
-    input_size: int = eqx.field(static=True)
-    hidden_size: int = eqx.field(static=True)
-    output_size: int = eqx.field(static=True)
-    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
+    gate_count: ClassVar[int] = 5
 
-    def __init__(self, input_size: int, hidden_size: int, *, min_forget: float = 0.9, key: Array):
-        positive_sizes(input_size=input_size, hidden_size=hidden_size)
-        if not 0 < min_forget <= 1:
-            raise ValueError(f"`min_forget` must be in (0, 1], got {min_forget}; at 0 a step cannot be undone")
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, 2 * hidden_size
-        self.min_forget = float(min_forget)
-        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = _initial(key, input_size, hidden_size, 5)
+    def __check_init__(self):
+        if not 0 < self.min_forget <= 1:
+            raise ValueError(f"`min_forget` must be in (0, 1], got {self.min_forget}; at 0 a step cannot be undone")
 
     def initial_state(self):
         zeros = jnp.zeros(self.hidden_size, self.weight_hh.dtype)

@@ -147,7 +147,7 @@ def _one_sentence(box: str, command: str) -> str:
     head = re.split(r"\s*Got errors:", head)[0].rstrip(" .,;:")
     head = re.sub(r"\. ([A-Z])", lambda match: "; " + match.group(1).lower(), head)
     head = re.sub(r"no type matching \S+ could be instantiated from \['?(.*?)'?\]", r"\1 is not a value for it", head)
-    near = re.search(r"Perhaps you meant:\s*(--?\S+)", " ".join(lines))
+    near = re.search(r"Perhaps you meant:\s*(--?[\w.-]+)", " ".join(lines))
     hint = f"did you mean {near.group(1)}?" if near else f"see onward {command} --help."
     return f"{head[:1].lower() + head[1:]}; {hint}"
 

@@ -109,17 +109,23 @@ def shades(count: int) -> list[Any]:
 
 def _known(folder: Path, asked: Mapping[str, Any], resume: bool) -> list[dict[str, str]]:
     """Rows that the folder holds, as they are written."""
+    rows: list[dict[str, str]] = []
     if not (folder / TABLE).exists():
         return []
     if not resume:
         raise ValueError(f"{folder} holds a study already; give another --out, or --resume to go on with it")
-    stored = json.loads((folder / CONFIG).read_text())
+    try:
+        stored = json.loads((folder / CONFIG).read_text())
+        with (folder / TABLE).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (ValueError, FileNotFoundError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise ValueError(f"{folder} has no readable {CONFIG} beside its {TABLE}; give another --out")
     for key, value in asked.items():
         if stored.get(key) != value:
             raise ValueError(f"{folder} holds a study with another {key}; give another --out")
-    with (folder / TABLE).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values()]  # but for one that was cut short
+    return [row for row in rows if None not in row.values() and None not in row]  # but for one that was cut short
 
 
 @contextmanager
