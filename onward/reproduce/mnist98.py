@@ -49,7 +49,7 @@ class TableSettings:
     """Every algorithm at every r_min: each learning rate for `search` batches, then the best one in full."""
 
     training: Training = Training()
-    search: int = 1500
+    search: int = 500
     r_mins: tuple[float, ...] = (0.9, 0.99)
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -64,10 +64,13 @@ class Mnist98Table(Study):
     batch = 64
 
     def points(self, settings: TableSettings, seed: int) -> Sequence[Row]:
-        names = [{"algorithm": name, "r_min": r_min, "seed": seed} for r_min in settings.r_mins for name in ALGORITHMS]
-        search = [{"steps": settings.search, **name, "choice": rate} for name in names for rate in settings.rates]
-        final = [{"steps": settings.training.steps, **name, "choice": "best"} for name in names]
-        return [*(search if len(settings.rates) > 1 else ()), *final]
+        points: list[Row] = []
+        for r_min in settings.r_mins:
+            names = [{"algorithm": name, "r_min": r_min, "seed": seed} for name in ALGORITHMS]
+            if len(settings.rates) > 1:
+                points += [{"steps": settings.search, **n, "choice": rate} for n in names for rate in settings.rates]
+            points += [{"steps": settings.training.steps, **name, "choice": "best"} for name in names]
+        return points
 
     def measure(self, settings: TableSettings, point: Row, earlier: Sequence[Row]) -> Row:
         algorithm, window = ALGORITHMS[point["algorithm"]]
