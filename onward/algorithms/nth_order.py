@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
+from onward.algorithms.windows import chunk_length, in_chunks
 from onward.network import Network
 from onward.unroll import Rule, Window, step_losses, swap
 
@@ -32,7 +33,7 @@ class NthOrder(Algorithm):
 
     **Shapes.** History: n inputs and n states.
     **Exactness.** Truncated: exact where n is at least the number of steps seen. n = 0 is `SpatialBP`.
-    **Cost.** Memory O(W + n) for a window of W steps; time O(n P) a step.
+    **Cost.** Memory O(n): long windows are cut into chunks of max(n, 64) steps. Time O(n P) a step.
     **Arguments.** `n`: steps to look back, not negative. Raises `ValueError` otherwise.
     **Source.** "Exact iterative BPTT", section 1.1 (N-th ordered approximation); n = 0 is its 0th order.
     """
@@ -60,6 +61,10 @@ class NthOrder(Algorithm):
         return frozenset(name for name in network.nodes if not above[name])
 
     def run_window(self, network, loss, carry, window):
+        length = chunk_length(window.length, max(self.n, 64))
+        return in_chunks(lambda carry, chunk: self._chunk(network, loss, carry, chunk), carry, window, length)
+
+    def _chunk(self, network, loss, carry, window):
         past: History = carry.memory
         linear = Window(network, Rule("none", "spatial"), carry.states, window.input)
         before = {name: swap(linear.nodes[name].record.before) for name in network.recurrent_names}

@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, node_parameters, parameter_names, remembering_descendants
-from onward.algorithms.windows import chunk_length, sum_gradients
+from onward.algorithms.windows import chunk_length, in_chunks, sum_gradients
 from onward.cells.base import emission_has_parameters
 from onward.jacobian import as_matrix, components, from_matrix
 from onward.network import Network
@@ -99,26 +99,7 @@ def run_window(
 
     Returns the carry, the gradient by node, the loss and the outputs `[batch, time, ...]`.
     """
-    total = window.length
-    count, rest = divmod(total, length)
-    if count <= 1 and rest == 0:
-        return _chunk(network, rule, loss, carry, window)
-
-    def cut(start, size):
-        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, axis=1), window)
-
-    def advance(state, start, size):
-        carry, gradients, value, outputs = state
-        carry, more, extra, output = _chunk(network, rule, loss, carry, cut(start, size))
-        write = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)  # noqa: E731
-        return carry, jax.tree.map(jnp.add, gradients, more), value + extra, jax.tree.map(write, outputs, output)
-
-    shapes = jax.eval_shape(lambda c, w: _chunk(network, rule, loss, c, w)[1:], carry, cut(0, length))
-    gradients, value = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
-    outputs = jax.tree.map(lambda s: jnp.zeros((s.shape[0], total, *s.shape[2:]), s.dtype), shapes[2])
-    state = carry, gradients, value, outputs
-    state = lax.fori_loop(0, count, lambda i, s: advance(s, i * length, length), state)
-    return advance(state, count * length, rest) if rest else state
+    return in_chunks(lambda carry, chunk: _chunk(network, rule, loss, carry, chunk), carry, window, length)
 
 
 def preferred_length(network: Network, rule: Rule) -> int:

@@ -1,15 +1,50 @@
 """What the algorithms do with a window: its gradient from errors swept back, and its cut into chunks."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import node_parameters
+from onward.sample import Sample
 from onward.unroll import Window, contract, step_losses
 
 
 def chunk_length(total: int, wanted: int) -> int:
     """The largest divisor of `total` in (wanted / 2, wanted]; `wanted`, with a remainder, where there is none."""
     return next((size for size in range(min(wanted, total), wanted // 2, -1) if total % size == 0), min(wanted, total))
+
+
+def in_chunks(
+    run: Callable[[Any, Sample], tuple[Any, PyTree, Array, PyTree]], carry: Any, window: Sample, length: int
+) -> tuple[Any, PyTree, Array, PyTree]:
+    """`run(carry, chunk)` -> carry, gradients, loss and outputs `[batch, time, ...]`, over one chunk after another.
+
+    Chunks have `length` steps, but for a shorter last one. Gradients and losses are added up.
+    """
+    total = window.length
+    count, rest = divmod(total, length)
+    if count <= 1 and rest == 0:
+        return run(carry, window)
+
+    def cut(start, size):
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, axis=1), window)
+
+    def advance(state, start, size):
+        carry, gradients, value, outputs = state
+        carry, more, extra, output = run(carry, cut(start, size))
+        write = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)  # noqa: E731
+        return carry, jax.tree.map(jnp.add, gradients, more), value + extra, jax.tree.map(write, outputs, output)
+
+    shapes = jax.eval_shape(lambda c, w: run(c, w)[1:], carry, cut(0, length))
+    gradients, value = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
+    outputs = jax.tree.map(lambda s: jnp.zeros((s.shape[0], total, *s.shape[2:]), s.dtype), shapes[2])
+    state = carry, gradients, value, outputs
+    state = lax.fori_loop(0, count, lambda i, s: advance(s, i * length, length), state)
+    return advance(state, count * length, rest) if rest else state
 
 
 def window_gradients(network, rule, loss, states, window, at_final):
