@@ -20,6 +20,8 @@ from onward.gradients import value_and_grad as value_and_grad
 from onward.network import Network as Network
 from onward.network import is_recurrent as is_recurrent
 from onward.network import stack as stack
+from onward.optimizers import fptt as fptt
+from onward.optimizers import settle as settle
 from onward.sample import Estimate as Estimate
 from onward.sample import Sample as Sample
 from onward.training import Trained as Trained

@@ -21,7 +21,6 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, node_parameters, parameter_names, remembering_descendants
