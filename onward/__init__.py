@@ -17,6 +17,7 @@ from onward.algorithms import ReversibleBPTT as ReversibleBPTT
 from onward.algorithms import SnAp as SnAp
 from onward.algorithms import SpatialBP as SpatialBP
 from onward.gradients import value_and_grad as value_and_grad
+from onward.intermediate import IntermediateLosses as IntermediateLosses
 from onward.network import Network as Network
 from onward.network import is_recurrent as is_recurrent
 from onward.network import stack as stack

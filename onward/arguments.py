@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from onward.algorithms import Algorithm
+from onward.intermediate import IntermediateLosses
 from onward.network import Network
 from onward.tasks.base import Task, at_least
 
@@ -22,6 +23,11 @@ def check_arguments(task: Task | None, given: Mapping[str, Any]) -> None:
     for name in ("steps", "window", "validate_every", "checkpoint_every", "patience", "align_every"):
         if given[name] is not None:
             at_least(1, remedy, **{name: given[name]})
+    count = given["windows_per_sequence"]
+    if count is not None and count != "sqrt":
+        at_least(1, 'give a number of windows, "sqrt" or None', windows_per_sequence=count)
+    if given["intermediate"] is not None and not isinstance(given["intermediate"], IntermediateLosses):
+        raise TypeError(f"`intermediate` must be of type IntermediateLosses, got {given['intermediate']!r}")
     steps, epochs = given["steps"], given["epochs"]
     endless = task is not None and task.train_size is None
     for wrong, sentence in (
@@ -30,6 +36,10 @@ def check_arguments(task: Task | None, given: Mapping[str, Any]) -> None:
         (epochs is not None and not epochs > 0, f"`epochs` must be above 0, got {epochs!r}"),
         (endless and epochs, f"`epochs` is {epochs}, but this task is generated without end; give `steps`"),
         (not task and epochs and epochs != int(epochs), f"`epochs` of an iterable must be whole, got {epochs}"),
+        (
+            given["window"] and count,
+            f"give `window` or `windows_per_sequence`, not both, got {given['window']} and {count}",
+        ),
         (given["loss"] is None, "`loss` is None and `source` is no task; give loss(output, target) -> scalar"),
         (
             given["validate_every"] and not task and given["validation"] is None,

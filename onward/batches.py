@@ -54,8 +54,9 @@ class Checker:
     Shapes and dtypes are checked when they are new, numbers always.
     """
 
-    def __init__(self, network: Network, window: int | None = None):
-        self._network, self._window, self._known = network, window, set()
+    def __init__(self, network: Network, least: tuple[str, int] = ("", 1)):
+        """`least`: the argument that asks for a number of steps, and the number."""
+        self._network, self._least, self._known = network, least, set()
 
     def __call__(self, name: str, sample: Any) -> Sample:
         """`sample` on the host; `name` is what messages call it."""
@@ -82,9 +83,10 @@ class Checker:
                 "e.g. with jax.tree.map(lambda leaf: leaf[None], sample)"
             )
         check_window(self._network, sample)
-        if self._window is not None and self._window > sample.length:
+        name, least = self._least
+        if least > sample.length:
             raise ValueError(
-                f"`window` is {self._window} but the sequences have {sample.length} steps; "
+                f"`{name}` is {least} but the sequences have {sample.length} steps; "
                 f"choose 1 to {sample.length}, or None for the whole sequence"
             )
 

@@ -18,7 +18,7 @@ from onward.algorithms import Algorithm
 from onward.batches import Devices
 from onward.network import Network
 from onward.sample import Sample
-from onward.update import initial_state, make_update
+from onward.update import Plan, initial_state, make_update
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def estimate(
     if budget is not None and carry > budget:
         return Cost(carry, None, None, f"what it carries from window to window alone is {gigabytes(carry)}")
     devices, static = Devices(count), eqx.partition(network, eqx.is_inexact_array)[1]
-    update = make_update(static, algorithm, optimizer, loss, window, stateful, devices)
+    plan = Plan(window, stateful=stateful)
+    update = make_update(static, algorithm, optimizer, loss, plan, devices)
 
     def start():
-        return initial_state(network, algorithm, optimizer, 0, count if stateful else None, devices)
+        return initial_state(network, algorithm, optimizer, 0, plan, count, devices)
 
     sample = devices.put(batch)
     compiled: Any = update.lower(*_shapes(start, devices), _described(sample, devices.spread)).compile()

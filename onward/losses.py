@@ -28,6 +28,24 @@ def cross_entropy(output: Float[ArrayLike, " classes"], target: Int[ArrayLike, "
     return -scores.at[target].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
+def soft_cross_entropy(output: Float[ArrayLike, " classes"], target: Float[ArrayLike, " classes"]) -> Float[Array, ""]:
+    """Cross-entropy of the distribution that the logits `output` give with the distribution `target`, in nats.
+
+    **Raises.** `ValueError` if the shapes differ.
+    **Example.**
+
+        >>> import jax.numpy as jnp
+        >>> float(soft_cross_entropy(jnp.zeros(4), jnp.full(4, 0.25)))  # log 4
+        1.3862943649291992
+    """
+    if jnp.shape(output) != jnp.shape(target):
+        raise ValueError(
+            f"soft_cross_entropy: `output` has shape {jnp.shape(output)} and `target` {jnp.shape(target)}; "
+            "give the target one probability for each class"
+        )
+    return -jnp.sum(jnp.asarray(target) * jax.nn.log_softmax(output))
+
+
 def squared_error(output: Float[ArrayLike, " *shape"], target: Float[ArrayLike, " *shape"]) -> Float[Array, ""]:
     """Sum over the outputs of the squared difference to `target`.
 

@@ -162,7 +162,7 @@ def fptt(
             told = "variant 'paper' was not given the gradient at the new parameters; call settle after every update"
             state = eqx.tree_at(lambda s: s.count, state, eqx.error_if(state.count, state.pending, told))
         else:
-            state = lax.cond(state.pending, _finish, lambda s, *_: s, state, params, None)
+            state = lax.cond(state.pending, _finish, _keep, state, params, None)
         alpha, _, on = _alpha(state)
         along, pull = (linear, lmbda) if variant == "running" else (0.5, 1.0)
         combine = lambda g, w, old, lam: (g - on * along * lam + pull * alpha * (w - old)).astype(g.dtype)  # noqa: E731
@@ -190,7 +190,7 @@ def settle(parameters: PyTree, state: PyTree, gradient: PyTree | None = None) ->
         if leaf.settings.variant == "paper" and gradient is None:
             raise ValueError("`gradient` is None, but variant 'paper' needs that of the window at the new parameters")
         mine = _restrict(leaf, parameters), _restrict(leaf, gradient)
-        leaf = lax.cond(leaf.pending, _finish, lambda s, *_: s, leaf, *mine)
+        leaf = lax.cond(leaf.pending, _finish, _keep, leaf, *mine)
         if leaf.settings.reset is not None:
             due = (leaf.count > 0) & (leaf.count % leaf.settings.reset == 0)
             back = jax.tree.map(lambda a, w, due=due: jnp.where(due, a, w), leaf.anchor, mine[0])
@@ -208,7 +208,7 @@ def anchor(parameters: PyTree, state: PyTree) -> Any:
     """
     for leaf in filter(_is_ours, jax.tree.leaves(state, is_leaf=_is_ours)):
         if leaf.settings.variant == "running":
-            leaf = lax.cond(leaf.pending, _finish, lambda s, *_: s, leaf, _restrict(leaf, parameters), None)
+            leaf = lax.cond(leaf.pending, _finish, _keep, leaf, _restrict(leaf, parameters), None)
         parameters = _merge(leaf.anchor, parameters)
     return parameters
 
@@ -231,6 +231,11 @@ def _finish(state: FPTTState, parameters: PyTree, gradient: PyTree | None) -> FP
     follow = lambda old, new, lam: ((1 - share) * old + share * new - weight * lam).astype(old.dtype)  # noqa: E731
     followed = jax.tree.map(follow, state.anchor, parameters, estimate)
     return FPTTState(state.count + 1, followed, estimate, jnp.asarray(False), settings)
+
+
+def _keep(state: FPTTState, parameters: PyTree, gradient: PyTree | None) -> FPTTState:
+    del parameters, gradient
+    return state
 
 
 def _alpha(state: FPTTState) -> tuple[Any, Any, Any]:

@@ -24,12 +24,14 @@ from onward.arguments import check_arguments
 from onward.batches import Checker, Devices, Source, batches
 from onward.evaluation import evaluate as evaluate
 from onward.evaluation import judge, make_alignment
+from onward.intermediate import IntermediateLosses
 from onward.interrupt import Interrupt
 from onward.metrics import Event, Recorder
 from onward.network import Network
+from onward.optimizers import anchor, uses_fptt
 from onward.sample import Sample
 from onward.tasks.base import Task
-from onward.update import State, initial_state, make_update, restore_state
+from onward.update import Plan, State, initial_state, make_update, restore_state
 from onward.update import updates_per_batch as updates_per_batch
 
 
@@ -67,6 +69,8 @@ def train(
     epochs: float | None = None,
     batch_size: int = 64,
     window: int | None = None,
+    windows_per_sequence: int | Literal["sqrt"] | None = None,
+    intermediate: IntermediateLosses | None = None,
     loss: Callable | None = None,
     seed: int = 0,
     validation: Iterable[Sample] | None = None,
@@ -80,6 +84,7 @@ def train(
     tensorboard: str | os.PathLike | None = None,
     on_event: Callable[[Event], None] | None = None,
     stateful: bool = False,
+    at_anchor: bool = False,
     align_every: int | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Trained:
@@ -94,6 +99,10 @@ def train(
     neither is read once.
     `window`: None updates once from the whole sequence, k after every k steps; what a length leaves over k is a shorter
     last window. The carry starts anew with each batch or, if `stateful`, lives on into the next.
+    `windows_per_sequence`: K in place of `window`: windows of floor(length / K) steps and a shorter one of what is
+    left over; "sqrt" is K = floor(sqrt(length)), which is the default with an optimizer that has `onward.fptt`.
+    `intermediate`: losses on the way for a task that asks at the end; see `IntermediateLosses`.
+    `at_anchor`: validate, and remember as best, the anchor of `onward.fptt` in place of the parameters.
     `seed`: of a task's batches and of stochastic algorithms.
     `validate_every`, in steps: judge the network on the task's validation split by `task.primary`, or on the Samples
     `validation` by the loss; at the end too. `patience`: stop after so many in a row that are no improvement.
@@ -116,11 +125,17 @@ def train(
     task = source if isinstance(source, Task) else None
     loss = cast(Callable, loss or getattr(task, "loss", None))
     check_arguments(task, dict(locals()))
+    if window is None and windows_per_sequence is None:
+        shapes = jax.eval_shape(optimizer.init, eqx.filter(network, eqx.is_inexact_array))
+        windows_per_sequence = "sqrt" if uses_fptt(shapes) else None
     settings = {"seed": seed, "batch_size": batch_size, "window": window, "stateful": stateful}
+    settings |= {"windows_per_sequence": windows_per_sequence, "at_anchor": at_anchor or None}
+    settings |= {"intermediate": repr(intermediate) if intermediate else None}
     settings |= {"algorithm": repr(algorithm), "source": f"{task.name} {task.options}" if task else "iterable"}
     header = checkpoints.read_header(checkpoint, settings) if checkpoint and resume and exists(checkpoint) else None
     progress = Progress(**header["progress"]) if header else Progress()
-    check = Checker(network, window)
+    whole = windows_per_sequence if isinstance(windows_per_sequence, int) else None
+    check = Checker(network, ("window", window) if window else ("windows_per_sequence", whole or 1))
     stream = batches(source, seed, batch_size, start=progress.step, passes=math.inf if steps else epochs or 1)
     size = header["batch"] if header else batch_size
     if task is None and header is None:
@@ -129,13 +144,17 @@ def train(
     if task is not None and epochs is not None:
         steps = math.ceil(epochs * cast(int, task.train_size) / batch_size)
     devices, static = Devices(size), eqx.partition(network, eqx.is_inexact_array)[1]
-    state = initial_state(network, algorithm, optimizer, seed, size if stateful else None, devices)
+    period = intermediate.epoch if intermediate else None
+    if task is not None and task.train_size is not None:
+        period = period or max(1, round(task.train_size / batch_size))
+    plan = Plan(window, windows_per_sequence, stateful, intermediate, period)
+    state = initial_state(network, algorithm, optimizer, seed, plan, size, devices)
     state, best = restore_state(checkpoint, state, devices) if checkpoint and header else (state, None)
     if jax.process_index():  # where several hosts train together, the first keeps the records
         log = tensorboard = on_event = checkpoint = None
     known = {"config": config, "settings": settings, "batch": size}
     run = _Run(
-        update=make_update(static, algorithm, optimizer, loss, window, stateful, devices),
+        update=make_update(static, algorithm, optimizer, loss, plan, devices),
         align=make_alignment(static, algorithm, loss),
         judge=lambda parameters: judge(eqx.combine(parameters, static), task, validation, loss, batch_size),
         write=functools.partial(checkpoints.save, checkpoint, **known) if checkpoint else None,
@@ -147,6 +166,7 @@ def train(
         total=steps or math.inf,
         patience=patience or math.inf,
         keep_best=keep_best,
+        at_anchor=at_anchor,
         state=state,
         best=best,
         progress=progress,
@@ -186,6 +206,7 @@ class _Run:
     total: float
     patience: float
     keep_best: bool
+    at_anchor: bool
     state: State
     best: PyTree
     progress: Progress
@@ -256,11 +277,14 @@ class _Run:
     def _validate(self):
         self._settle()
         progress = self.progress
-        values, score = self.judge(self.state.parameters)
+        parameters = self.state.parameters
+        if self.at_anchor:
+            parameters = anchor(parameters, self.state.optimizer)
+        values, score = self.judge(parameters)
         better = math.isfinite(score) and (progress.best_score is None or score > progress.best_score)
         if better:
             progress.best_score, progress.best_step, progress.failures = score, progress.step, 0
-            self.best = self.devices.copy(self.state.parameters) if self.keep_best else None
+            self.best = self.devices.copy(parameters) if self.keep_best else None
         else:
             progress.failures += 1
         progress.validated, self.changed = progress.step, True

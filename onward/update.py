@@ -1,8 +1,10 @@
 """One step of training: what it changes, and the compiled function that changes it."""
 
+import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -14,7 +16,9 @@ from jaxtyping import Array, PyTree
 from onward import checkpoint as checkpoints
 from onward.algorithms import Algorithm
 from onward.batches import Devices
+from onward.intermediate import IntermediateLosses
 from onward.network import Network
+from onward.optimizers import settle, uses_fptt
 from onward.sample import Sample
 
 
@@ -29,11 +33,30 @@ class State(NamedTuple):
     carry: PyTree
     key: Array
     count: Array
+    intermediate: PyTree = None
 
 
-def updates_per_batch(length: int, window: int | None) -> int:
+@dataclass(frozen=True)
+class Plan:
+    """How a batch is turned into updates: by windows of so many steps, or so many windows; None for the whole."""
+
+    window: int | None = None
+    windows_per_sequence: int | Literal["sqrt"] | None = None
+    stateful: bool = False
+    intermediate: IntermediateLosses | None = None
+    epoch: int | None = None  # batches
+
+    def steps(self, length: int) -> int:
+        """Steps of each window but for a shorter last one."""
+        count = math.isqrt(length) if self.windows_per_sequence == "sqrt" else self.windows_per_sequence
+        return self.window or max(1, length // (count or 1))
+
+
+def updates_per_batch(
+    length: int, window: int | None = None, windows_per_sequence: int | Literal["sqrt"] | None = None
+) -> int:
     """How many updates an optimizer (and its schedule) sees in a batch of sequences of `length` steps."""
-    return 1 if window is None else -(-length // window)
+    return -(-length // Plan(window, windows_per_sequence).steps(length))
 
 
 def make_update(
@@ -41,46 +64,62 @@ def make_update(
     algorithm: Algorithm,
     optimizer: optax.GradientTransformation,
     loss: Callable,
-    window: int | None,
-    stateful: bool,
+    plan: Plan,
     devices: Devices,
 ) -> Callable[[State, Sample], tuple[State, dict[str, Array]]]:
     """The compiled function that takes the state through one batch; it uses up the state that it is given."""
     full = optax.with_extra_args_support(optimizer)
 
-    def learn(state, piece):
-        carry, estimate = algorithm.run(eqx.combine(state.parameters, static), loss, state.carry, piece)
+    def gradient(parameters, loss, carry, piece):
+        carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, piece)
         # The derivative by a complex parameter, as JAX has it, is the conjugate of the direction of steepest ascent.
-        gradient = jax.tree.map(jnp.conj, estimate.gradient)
-        updates, memory = full.update(gradient, state.optimizer, state.parameters, value=estimate.loss)
+        return carry, estimate, jax.tree.map(jnp.conj, estimate.gradient)
+
+    def learn(state, loss, piece):
+        carry, estimate, found = gradient(state.parameters, loss, state.carry, piece)
+        updates, memory = full.update(found, state.optimizer, state.parameters, value=estimate.loss)
         parameters = optax.apply_updates(state.parameters, updates)
-        return state._replace(parameters=parameters, optimizer=memory, carry=carry), (
-            estimate.loss,
-            optax.tree.norm(gradient),
-        )
+        again = None
+        if uses_fptt(memory, "paper"):
+            again = gradient(parameters, loss, state.carry, piece)[2]
+        parameters, memory = settle(parameters, memory, again)
+        state = state._replace(parameters=parameters, optimizer=memory, carry=carry)
+        answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output)
+        return (state, answer), (estimate.loss, optax.tree.norm(found))
+
+    def windows(state, loss, batch):
+        """Learn from window after window: the state, the outputs at the end, and losses and norms by window."""
+        size = plan.steps(batch.length)
+        count, rest = divmod(batch.length, size)
+        cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
+        if count == 1 and not rest:
+            return learn(state, loss, batch)
+        shapes = jax.eval_shape(lambda s, b: learn(s, loss, b)[0][1], state, cut(0, size))
+        first = state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        end, figures = lax.scan(lambda s, at: learn(s[0], loss, cut(at, size)), first, jnp.arange(count) * size)
+        if rest:
+            end, last = learn(end[0], loss, cut(count * size, rest))
+            figures = jax.tree.map(jnp.append, figures, last)
+        return end, figures
 
     def update(state, batch):
         state = state._replace(count=state.count + 1)
-        if not stateful:
+        if not plan.stateful:
             network, key = eqx.combine(state.parameters, static), jax.random.fold_in(state.key, state.count)
             state = state._replace(carry=algorithm.init(network, key=key, batch=batch.weight.shape[0]))
-        size = window or batch.length
-        count, rest = divmod(batch.length, size)
-        cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
-        if count == 1:
-            state, (losses, norms) = learn(state, cut(0, size))
-        else:
-            state, (losses, norms) = lax.scan(
-                lambda s, start: learn(s, cut(start, size)), state, jnp.arange(count) * size
-            )
-        if rest:
-            state, last = learn(state, cut(count * size, rest))
-            losses, norms = jnp.append(losses, last[0]), jnp.append(norms, last[1])
+        asked, asking = batch, loss
+        if plan.intermediate is not None:
+            asked, asking = plan.intermediate.apply(state.intermediate, batch, plan.steps(batch.length), loss)
+        (state, answer), (losses, norms) = windows(state, asking, asked)
+        if plan.intermediate is not None:
+            renew = state.count % plan.epoch == 0 if plan.epoch else jnp.asarray(False)
+            memory = plan.intermediate.observe(state.intermediate, batch, answer, renew)
+            state = state._replace(intermediate=memory)
         figures = {"loss": jnp.sum(losses), "gradient_norm": jnp.mean(norms)}
-        return state if stateful else state._replace(carry=None), figures
+        return state if plan.stateful else state._replace(carry=None), figures
 
     everywhere = cast(Any, devices.replicated)
-    where = State(everywhere, everywhere, devices.spread, everywhere, everywhere), everywhere
+    where = State(everywhere, everywhere, devices.spread, everywhere, everywhere, everywhere), everywhere
     return jax.jit(update, donate_argnums=0, out_shardings=where)
 
 
@@ -89,17 +128,20 @@ def initial_state(
     algorithm: Algorithm,
     optimizer: optax.GradientTransformation,
     seed: int,
-    batch: int | None,
+    plan: Plan,
+    batch: int,
     devices: Devices,
 ) -> State:
-    """The state before the first step, in buffers of its own; `batch` if the carry is to live from batch to batch."""
+    """The state before the first step, in buffers of its own; the carry is of `batch` sequences."""
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
     parameters, key = devices.copy((jax.device_get(parameters), jax.random.key(seed)))
     carry = None
-    if batch is not None:
+    if plan.stateful:
         begin = lambda p, k: algorithm.init(eqx.combine(p, static), key=jax.random.fold_in(k, 0), batch=batch)  # noqa: E731
         carry = devices.copy(jax.jit(begin)(parameters, key), spread=True)
-    return State(parameters, devices.copy(optimizer.init(parameters)), carry, key, devices.copy(jnp.uint32(0)))
+    memory = plan.intermediate.init(network.output_size) if plan.intermediate and network.output_size else None
+    rest = devices.copy((optimizer.init(parameters), jnp.uint32(0), memory))
+    return State(parameters, rest[0], carry, key, *rest[1:])
 
 
 def restore_state(path: str | os.PathLike, state: State, devices: Devices) -> tuple[State, PyTree]:
