@@ -84,23 +84,24 @@ def make_update(
             again = gradient(parameters, loss, state.carry, piece)[2]
         parameters, memory = settle(parameters, memory, again)
         state = state._replace(parameters=parameters, optimizer=memory, carry=carry)
-        answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output)
-        return (state, answer), (estimate.loss, optax.tree.norm(found))
+        answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output) if plan.intermediate else None
+        return state, (answer, estimate.loss, optax.tree.norm(found))
 
     def windows(state, loss, batch):
-        """Learn from window after window: the state, the outputs at the end, and losses and norms by window."""
+        """Learn from window after window: the state, and the outputs at the end, loss and norm of each."""
         size = plan.steps(batch.length)
         count, rest = divmod(batch.length, size)
         cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
-        if count == 1 and not rest:
-            return learn(state, loss, batch)
-        shapes = jax.eval_shape(lambda s, b: learn(s, loss, b)[0][1], state, cut(0, size))
-        first = state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        end, figures = lax.scan(lambda s, at: learn(s[0], loss, cut(at, size)), first, jnp.arange(count) * size)
+        single = lambda figures: jax.tree.map(lambda leaf: leaf[None], figures)  # noqa: E731
+        if count == 1:
+            state, figures = learn(state, loss, cut(0, size))
+            figures = single(figures)
+        else:
+            state, figures = lax.scan(lambda s, at: learn(s, loss, cut(at, size)), state, jnp.arange(count) * size)
         if rest:
-            end, last = learn(end[0], loss, cut(count * size, rest))
-            figures = jax.tree.map(jnp.append, figures, last)
-        return end, figures
+            state, last = learn(state, loss, cut(count * size, rest))
+            figures = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), figures, single(last))
+        return state, figures
 
     def update(state, batch):
         state = state._replace(count=state.count + 1)
@@ -110,8 +111,9 @@ def make_update(
         asked, asking = batch, loss
         if plan.intermediate is not None:
             asked, asking = plan.intermediate.apply(state.intermediate, batch, plan.steps(batch.length), loss)
-        (state, answer), (losses, norms) = windows(state, asking, asked)
+        state, (answers, losses, norms) = windows(state, asking, asked)
         if plan.intermediate is not None:
+            answer = jax.tree.map(lambda leaf: leaf[-1], answers)
             renew = state.count % plan.epoch == 0 if plan.epoch else jnp.asarray(False)
             memory = plan.intermediate.observe(state.intermediate, batch, answer, renew)
             state = state._replace(intermediate=memory)
