@@ -38,10 +38,12 @@ from onward.update import updates_per_batch as updates_per_batch
 @dataclass(frozen=True)
 class Trained:
     """What came of a run: the last `network` and the `best` on validation (the last where nothing was validated), the
-    `history` of events, the `step` reached, and why it `stopped`: all steps done, patience lost, or Ctrl-C."""
+    `anchor` of `onward.fptt` (the last where there is none), the `history` of events, the `step` reached, and why it
+    `stopped`: all steps done, patience lost, or Ctrl-C."""
 
     network: Network
     best: Network
+    anchor: Network
     history: list[Event]
     step: int
     stopped: Literal["finished", "patience", "interrupted"]
@@ -178,8 +180,10 @@ def train(
         stopped = run.run()
     finally:
         run.recorder.close()
-    last, best = (eqx.combine(devices.fetch(tree), static) for tree in (run.state.parameters, run.best))
-    return Trained(last, last if run.best is None else best, run.recorder.history, progress.step, stopped)
+    end = run.state.parameters
+    trees = end, end if run.best is None else run.best, anchor(end, run.state.optimizer)
+    last, best, held = (eqx.combine(devices.fetch(tree), static) for tree in trees)
+    return Trained(last, best, held, run.recorder.history, progress.step, stopped)
 
 
 class Every(NamedTuple):

@@ -159,13 +159,17 @@ class ReproduceConfig:
     complexity: measured memory and time of every algorithm, by number of units and length.
     passes: what each further pass of forward propagation of errors is worth, on MNIST98.
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
+    adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
+    adding-k: FPTT by the number of windows, on the adding task of 200 steps (an hour).
     """
 
     study: Annotated[
-        tyro.conf.Positional[Literal["gradient-quality", "precision", "complexity", "passes", "mnist98-table"]],
+        tyro.conf.Positional[
+            Literal["gradient-quality", "precision", "complexity", "passes", "mnist98-table", "adding", "adding-k"]
+        ],
         tyro.conf.arg(metavar="STUDY"),
     ]
-    """Which study: gradient-quality, precision, complexity, passes or mnist98-table."""
+    """Which study: one of the names above."""
     quick: bool = False
     """A smaller form that takes less than two minutes."""
     out: Folder = None

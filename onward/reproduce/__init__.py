@@ -8,6 +8,8 @@ STUDIES = {
     "complexity": "onward.reproduce.complexity.Complexity",
     "passes": "onward.reproduce.mnist98.Passes",
     "mnist98-table": "onward.reproduce.mnist98.Mnist98Table",
+    "adding": "onward.reproduce.adding.AddingStudy",
+    "adding-k": "onward.reproduce.adding.AddingWindows",
 }
 
 

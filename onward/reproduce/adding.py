@@ -1,0 +1,220 @@
+"""Kag and Saligrama's experiments on the adding task: FPTT, what it consists of, and BPTT beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from onward import cells, networks
+from onward.algorithms import BPTT
+from onward.evaluation import evaluate
+from onward.figures import COLOURS, DASHES, GREY
+from onward.intermediate import IntermediateLosses
+from onward.optimizers import fptt
+from onward.reproduce.study import Row, Study, panels
+from onward.tasks import Adding as AddingTask
+from onward.training import train, updates_per_batch
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a sequence is learnt from: in `windows` or whole, with losses on the way or at the end, and with `fptt`."""
+
+    windows: bool = True
+    losses: bool = True
+    alpha: float | None = None
+    linear: float = 1.0
+    variant: Any = "running"
+    rising: bool = False  # alpha grows linearly from a tenth of it
+    more: bool = False  # as many updates as with windows, on as many more sequences
+
+
+METHODS = {
+    "BPTT": Method(windows=False, losses=False),
+    "BPTT, as many updates": Method(windows=False, losses=False, more=True),
+    "BPTT, losses on the way": Method(windows=False),
+    "windows, no regulariser": Method(),
+    "FPTT, alpha 0.5": Method(alpha=0.5),
+    "FPTT, alpha 0.1": Method(alpha=0.1),
+    "FPTT, alpha 0.5, linear 1/2": Method(alpha=0.5, linear=0.5),
+    "FPTT, alpha rising to 0.5, linear 1/2": Method(alpha=0.5, linear=0.5, rising=True),
+    "FPTT, as printed, alpha 0.5": Method(alpha=0.5, variant="paper"),
+}
+ALWAYS_ONE = 1 / 6  # the error of the best answer that does not look
+
+
+@dataclass(frozen=True)
+class AddingSettings:
+    """Each method at each length from each seed; `judged` times on the way the validation error is measured."""
+
+    lengths: tuple[int, ...] = (200, 500, 750, 1000)
+    seeds: int = 1
+    steps: int = 2000
+    batch_size: int = 128
+    units: int = 128
+    windows: int = 10
+    judged: int = 20
+    rate: float = 1e-3
+    clip: float = 1.0
+
+
+class AddingStudy(Study):
+    """Figures 1 and 3: which part of FPTT learns the adding task."""
+
+    name = "adding"
+    summary = "The adding task: windows, losses on the way, and FPTT's regulariser, each with and without the others."
+    full = AddingSettings()
+    quick = AddingSettings((24,), 1, 60, 32, 16, 4, 4, 1e-2)
+    batch = 128
+
+    def points(self, settings: AddingSettings, seed: int) -> Sequence[Row]:
+        return [
+            {"length": length, "method": name, "windows": settings.windows if method.windows else 1, "seed": seed + i}
+            for length in settings.lengths
+            for i in range(settings.seeds)
+            for name, method in METHODS.items()
+        ]
+
+    def measure(self, settings: AddingSettings, point: Row, earlier: Sequence[Row]) -> Row:
+        return _train(settings, point["length"], METHODS[point["method"]], settings.windows, point["seed"])
+
+    def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
+        lengths = list(dict.fromkeys(row["length"] for row in rows))
+        figure, axes = panels(-(-len(lengths) // 2), 2, 3.2)
+        for number, length in enumerate(lengths):
+            some = [row for row in rows if row["length"] == length]
+            _curves(axes[number // 2][number % 2], some, "method", list(METHODS))
+            axes[number // 2][number % 2].set_title(f"T = {length}", fontsize=9)
+        for axis in axes.flat[len(lengths) :]:
+            axis.set_visible(False)
+        handles = axes[0][0].get_legend_handles_labels()
+        figure.legend(*handles, fontsize=7.5, frameon=False, ncols=3, loc="outside lower center")
+        return {"adding": figure}
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        columns = "| length | method | batches | test error | median | of the anchor | seconds a batch |"
+        return _table(rows, columns, ("length", "method"))
+
+
+@dataclass(frozen=True)
+class WindowSettings(AddingSettings):
+    """Each number of windows, with FPTT and without its regulariser."""
+
+    lengths: tuple[int, ...] = (200,)
+    counts: tuple[int, ...] = (1, 3, 5, 10, 100, 200)
+
+
+class AddingWindows(Study):
+    """Figure 2: the number of windows of a sequence."""
+
+    name = "adding-k"
+    summary = "The adding task by the number K of windows that a sequence is cut into, with FPTT and without."
+    full = WindowSettings()
+    quick = WindowSettings((24,), 1, 60, 32, 16, 4, 4, 1e-2, counts=(1, 4, 24))
+    batch = 128
+    methods = ("windows, no regulariser", "FPTT, alpha 0.5", "FPTT, alpha 0.5, linear 1/2")
+
+    def points(self, settings: WindowSettings, seed: int) -> Sequence[Row]:
+        return [
+            {"length": settings.lengths[0], "method": name, "windows": count, "seed": seed + i}
+            for i in range(settings.seeds)
+            for count in settings.counts
+            for name in self.methods
+        ]
+
+    def measure(self, settings: WindowSettings, point: Row, earlier: Sequence[Row]) -> Row:
+        return _train(settings, point["length"], METHODS[point["method"]], point["windows"], point["seed"])
+
+    def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
+        figure, axes = panels(1, len(self.methods), 3.0)
+        for axis, method in zip(axes[0], self.methods, strict=True):
+            some = [row for row in rows if row["method"] == method]
+            _curves(axis, some, "windows", sorted({row["windows"] for row in rows}))
+            axis.set_title(method, fontsize=9)
+        axes[0][0].legend(fontsize=7.5, frameon=False, title="windows", title_fontsize=7.5)
+        return {"adding-k": figure}
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        columns = "| windows | method | batches | test error | median | of the anchor | seconds a batch |"
+        return _table(rows, columns, ("windows", "method"))
+
+
+def _train(settings: AddingSettings, length: int, method: Method, windows: int, seed: int) -> Row:
+    task = AddingTask(length=length, evaluation_size=1024)
+    network = networks.cell_stack(cells.LSTM, 2, 1, units=settings.units, key=jax.random.key(seed))
+    count = windows if method.windows else 1
+    steps = settings.steps * (windows if method.more else 1)
+    updates = updates_per_batch(length, None, count)
+    parts = [optax.clip_by_global_norm(settings.clip), optax.adam(settings.rate)]
+    if method.alpha is not None:
+        rising = optax.linear_schedule(method.alpha / 10, method.alpha, steps * updates)
+        parts.insert(0, fptt(rising if method.rising else method.alpha, linear=method.linear, variant=method.variant))
+    try:
+        trained = train(
+            network,
+            task,
+            algorithm=BPTT(),
+            optimizer=optax.chain(*parts),
+            steps=steps,
+            batch_size=settings.batch_size,
+            windows_per_sequence=count,
+            intermediate=IntermediateLosses(None if method.windows else windows) if method.losses else None,
+            validate_every=max(1, steps // settings.judged),
+            keep_best=False,
+            seed=seed,
+        )
+    except FloatingPointError:
+        return {
+            "steps": steps,
+            "error": np.nan,
+            "median": np.nan,
+            "anchor": np.nan,
+            "batch_seconds": np.nan,
+            "curve": "",
+        }
+    curve = [event["mean_squared_error"] for event in trained.history if event["event"] == "validation"]
+    error, anchor = (
+        evaluate(net, task, "test", 256)["mean_squared_error"] for net in (trained.network, trained.anchor)
+    )
+    return {
+        "steps": steps,
+        "error": error,
+        "median": float(np.median(curve[-(len(curve) // 4 or 1) :])),
+        "anchor": anchor,
+        "batch_seconds": next(e["seconds_per_step"] for e in reversed(trained.history) if e["event"] == "end"),
+        "curve": " ".join(f"{value:.4g}" for value in curve),
+    }
+
+
+def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
+    """Validation error against the share of batches, a line for each value of `key`, the median over seeds."""
+    for index, value in enumerate(values):
+        curves = [str(row["curve"]).split() for row in rows if row[key] == value and str(row["curve"])]
+        if not curves:
+            continue
+        line = np.median(np.array([curve[: min(map(len, curves))] for curve in curves], float), axis=0)
+        style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS)]}
+        axis.plot(np.arange(1, len(line) + 1) / len(line), line, **style, label=str(value))
+    axis.axhline(ALWAYS_ONE, color=GREY, linewidth=0.8)
+    axis.set_yscale("log")
+    axis.set_xlabel("share of the batches")
+    axis.set_ylabel("validation error")
+    axis.tick_params(length=0)
+
+
+def _table(rows: Sequence[Row], columns: str, keys: tuple[str, str]) -> str:
+    lines = [columns, "|" + "---|" * 7]
+    for names in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        some = [row for row in rows if tuple(row[key] for key in keys) == names]
+        numbers = (np.median([row[key] for row in some]) for key in ("error", "median", "anchor", "batch_seconds"))
+        shown = " | ".join(f"{number:.4f}" for number in numbers)
+        lines.append(f"| {names[0]} | {names[1]} | {some[0]['steps']:,} | {shown} |")
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(lines) + (
+        f"\n\nMean squared errors, medians over seeds ({seeds}); always to answer 1 gives 0.1667. "
+        "Test error: of the last parameters. Median: of the validation errors in the last quarter of the batches. "
+        "The regulariser's anchor is judged beside the parameters; without it they are the same."
+    )
