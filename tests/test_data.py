@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onward.data import data_home, files, load_mnist, load_mnist98, mnist, mnist98, read_idx
+from onward.data import data_home, files, load_fashion_mnist, load_mnist, load_mnist98, mnist, mnist98, read_idx
 
 COUNTS = [
     [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
@@ -281,3 +281,30 @@ def test_data_home_follows_the_environment(monkeypatch, tmp_path):
     for unset in (lambda: monkeypatch.setenv("ONWARD_DATA", ""), lambda: monkeypatch.delenv("ONWARD_DATA")):
         unset()
         assert data_home() == tmp_path / ".cache" / "onward"
+
+
+# Fashion-MNIST
+
+
+def test_fashion_mnist_has_a_folder_and_digests_of_its_own(small, monkeypatch):
+    folder, content, arrays = small
+    digests = {name: hashlib.md5(data).hexdigest() for name, data in content.items()}
+    monkeypatch.setattr(mnist, "FASHION_FILES", digests)
+    with pytest.raises(FileNotFoundError, match="fashion-mnist"):
+        load_fashion_mnist()
+    (folder.parent / "fashion-mnist").mkdir()
+    put(folder.parent / "fashion-mnist", content)
+    check(load_fashion_mnist(), arrays)
+    with pytest.raises(FileNotFoundError):
+        load_mnist()
+
+
+def test_the_published_fashion_mnist_is_read():
+    folder = data_home() / "fashion-mnist"
+    missing = [name for name in mnist.FASHION_FILES if not any((folder / (name + end)).exists() for end in ("", ".gz"))]
+    if missing:
+        pytest.skip(f"Fashion-MNIST is not on this machine ({', '.join(missing)} not in {folder})")
+    data = load_fashion_mnist()
+    assert data.train_images.shape == (60_000, 784)
+    assert np.bincount(data.train_labels).tolist() == [6000] * 10
+    assert np.bincount(data.test_labels).tolist() == [1000] * 10

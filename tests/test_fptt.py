@@ -281,3 +281,16 @@ def test_validation_at_the_anchor():
     assert losses[0] != losses[1]
     assert np.isclose(ow.evaluate(there.best, task, "validation")["loss"], losses[1], rtol=1e-5)
     np.testing.assert_array_equal(here.network.nodes["readout"].weight, there.network.nodes["readout"].weight)
+
+
+@pytest.mark.parametrize("linear", [1.0, 0.5])
+def test_what_the_regulariser_does_on_average(linear):
+    """(4) of docs/fptt.md: under a constant gradient the direction becomes g / (1 + (2 linear - 1) alpha eta)."""
+    alpha, eta, gradient = 0.5, 0.6, jnp.asarray([1.0, -2.0])
+    optimizer = ow.fptt(alpha, linear=linear)
+    w = jnp.zeros(2)
+    state, update = optimizer.init(w), jax.jit(optimizer.update)
+    for _ in range(60):
+        direction, state = update(gradient, state, w)
+        w = w - eta * direction
+    np.testing.assert_allclose(direction, gradient / (1 + (2 * linear - 1) * alpha * eta), rtol=1e-5)

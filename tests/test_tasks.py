@@ -9,7 +9,8 @@ from onward.data import LabelledImages, load_mnist98
 from onward.losses import cross_entropy, squared_error
 from onward.tasks import TASKS, Adding, Copy, DelayedXOR, Task, make, pixels
 
-NAMES = ["mnist98", "copy", "adding", "delayed-xor", "smnist", "psmnist"]
+PIXEL_TASKS = ["smnist", "psmnist", "sfashion", "psfashion"]
+NAMES = ["mnist98", "copy", "adding", "delayed-xor", *PIXEL_TASKS]
 ORDER = [269, 11, 403, 600, 196, 608]  # where psmnist starts; another order is another task
 
 
@@ -21,11 +22,12 @@ def little_mnist(monkeypatch):
     images[:, 0] = np.arange(80)
     data = LabelledImages(images[:60].copy(), labels[:60].copy(), images[60:].copy(), labels[60:].copy())
     monkeypatch.setattr(pixels, "load_mnist", lambda: data)
+    monkeypatch.setattr(pixels, "load_fashion_mnist", lambda: data)
     return data
 
 
 def task(name, **options):
-    if name in ("smnist", "psmnist"):
+    if name in PIXEL_TASKS:
         options.setdefault("validation", 7)
     return make(name, **options)
 
@@ -137,6 +139,7 @@ def test_bad_arguments_name_themselves_the_value_and_a_remedy(name):
         ("mnist98", "validation", -5, 0),
         ("smnist", "validation", -5, 0),
         ("psmnist", "validation", -5, 0),
+        ("psfashion", "validation", -5, 0),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -224,7 +227,7 @@ def test_splits_are_disjoint(little_mnist):
     assert (seen, held_out, test) == (set(range(53)), set(range(53, 60)), set(range(60, 80)))
 
 
-@pytest.mark.parametrize("name", ["smnist", "psmnist"])
+@pytest.mark.parametrize("name", PIXEL_TASKS)
 def test_pixel_tasks_ask_at_the_end_or_always(name, little_mnist):
     for options, weight in (({}, [0] * 783 + [1]), ({"every_step": True}, [1 / 784] * 784)):
         sample = next(task(name, **options).evaluation("test", 20))

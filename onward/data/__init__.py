@@ -3,7 +3,8 @@
 from onward.data.files import data_home as data_home
 from onward.data.idx import read_idx as read_idx
 from onward.data.images import LabelledImages as LabelledImages
+from onward.data.mnist import load_fashion_mnist as load_fashion_mnist
 from onward.data.mnist import load_mnist as load_mnist
 from onward.data.mnist98 import load_mnist98 as load_mnist98
 
-__all__ = ["LabelledImages", "data_home", "load_mnist", "load_mnist98", "read_idx"]
+__all__ = ["LabelledImages", "data_home", "load_fashion_mnist", "load_mnist", "load_mnist98", "read_idx"]

@@ -1,4 +1,4 @@
-"""MNIST as published: 28 x 28 grey levels, 60,000 images for training and 10,000 for testing."""
+"""MNIST and Fashion-MNIST as published: 28 x 28 grey levels, 60,000 images for training and 10,000 for testing."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,13 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+FASHION_FILES = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+FASHION_MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 
 
 def load_mnist(folder: Path | str | None = None) -> LabelledImages:
@@ -31,12 +38,24 @@ def load_mnist(folder: Path | str | None = None) -> LabelledImages:
     **Source.** LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition",
     https://doi.org/10.1109/5.726791
     """
-    return _load((data_home() / "mnist" if folder is None else Path(folder)).expanduser().absolute())
+    return _load(_folder("mnist", folder), tuple(FILES.items()), MIRRORS)
 
 
-@lru_cache(maxsize=1)
-def _load(folder: Path) -> LabelledImages:
-    arrays = [read_idx(obtain(folder, name, md5, MIRRORS), str(folder / name)) for name, md5 in FILES.items()]
+def load_fashion_mnist(folder: Path | str | None = None) -> LabelledImages:
+    """Fashion-MNIST, as `load_mnist` in everything else; `None` means `fashion-mnist/` under `data_home()`.
+
+    **Source.** Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747 (MIT licence)
+    """
+    return _load(_folder("fashion-mnist", folder), tuple(FASHION_FILES.items()), FASHION_MIRRORS)
+
+
+def _folder(name: str, folder: Path | str | None) -> Path:
+    return (data_home() / name if folder is None else Path(folder)).expanduser().absolute()
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path, files: tuple[tuple[str, str], ...], mirrors: tuple[str, ...]) -> LabelledImages:
+    arrays = [read_idx(obtain(folder, name, md5, mirrors), str(folder / name)) for name, md5 in files]
     train_images, train_labels, test_images, test_labels = arrays
     return LabelledImages(
         train_images.reshape(len(train_images), -1),

@@ -5,7 +5,9 @@ from onward.tasks.base import Task as Task
 from onward.tasks.copy import Copy as Copy
 from onward.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from onward.tasks.mnist98 import MNIST98 as MNIST98
+from onward.tasks.pixels import PermutedFashionMNIST as PermutedFashionMNIST
 from onward.tasks.pixels import PermutedMNIST as PermutedMNIST
+from onward.tasks.pixels import SequentialFashionMNIST as SequentialFashionMNIST
 from onward.tasks.pixels import SequentialMNIST as SequentialMNIST
 from onward.tasks.registry import TASKS as TASKS
 from onward.tasks.registry import make as make
@@ -16,7 +18,9 @@ __all__ = [
     "Adding",
     "Copy",
     "DelayedXOR",
+    "PermutedFashionMNIST",
     "PermutedMNIST",
+    "SequentialFashionMNIST",
     "SequentialMNIST",
     "Task",
     "make",

@@ -1,13 +1,13 @@
-"""MNIST pixel by pixel, in raster order or permuted."""
+"""MNIST and Fashion-MNIST pixel by pixel, in raster order or permuted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
 
-from onward.data import load_mnist
+from onward.data import LabelledImages, load_fashion_mnist, load_mnist
 from onward.losses import cross_entropy
 from onward.sample import Sample
 from onward.tasks.base import Split, Task, accuracy_at_the_end, true_or_false
@@ -17,30 +17,34 @@ PIXELS = 784
 PERMUTATION_SEED = 0
 
 
-class SequentialMNIST(Task):
-    """Name a handwritten digit read pixel by pixel, 784 steps.
+class PixelTask(Task):
+    """Name what an image shows, read pixel by pixel, 784 steps: what the tasks of this module have in common.
 
     **Shapes.** Input `[784, 1]`, target `[784]`, int32: the label, at every step.
     **Units.** Input in [0, 1]: grey level / 255. Weight 1 at the last step and 0 before, or 1/784 at each step.
     **Arguments.** `every_step`: ask at each step (`True`) or at the last (`False`, the default). `validation`: images
-    at the end of the 60,000 for training that are held out (default 5,000). The test set is MNIST's 10,000.
-    **Raises.** `FileNotFoundError` or `ValueError` if MNIST's files are neither there nor to be had: see
+    at the end of the 60,000 for training that are held out (default 5,000). The test set is the published 10,000.
+    **Raises.** `FileNotFoundError` or `ValueError` if the data set's files are neither there nor to be had: see
     `onward.data.load_mnist`.
-    **Source.** Le, Jaitly and Hinton 2015, https://arxiv.org/abs/1504.00941
     """
 
-    name = "smnist"
     primary = "accuracy"
     higher_is_better = True
     input_size = 1
     output_size = 10
     length = PIXELS
     loss = staticmethod(cross_entropy)
+    permuted: ClassVar[bool] = False
 
     def __init__(self, *, every_step: bool = False, validation: int = 5000):
-        self._data = _read(np.arange(PIXELS), true_or_false(every_step=every_step), validation)
+        order = pixel_order() if self.permuted else np.arange(PIXELS)
+        self._data = _sequences(self.images(), order, true_or_false(every_step=every_step), validation)
         self.train_size = self._data.train_size
         self.options = {"every_step": every_step, "validation": self._data.validation}
+
+    def images(self) -> LabelledImages:
+        """The data set."""
+        return load_mnist()
 
     def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
         return self._data.train_batch(seed, step, batch_size)
@@ -53,42 +57,52 @@ class SequentialMNIST(Task):
         return accuracy_at_the_end(output, target)
 
 
-class PermutedMNIST(Task):
-    """Name a handwritten digit read pixel by pixel in one fixed random order, 784 steps.
+class SequentialMNIST(PixelTask):
+    """Name a handwritten digit read pixel by pixel; see `PixelTask`.
 
-    The same as `SequentialMNIST` (shapes, units, options, errors), but for the order of the pixels: `pixel_order()`,
-    the same for every image and every run.
+    **Source.** Le, Jaitly and Hinton 2015, https://arxiv.org/abs/1504.00941
+    """
+
+    name = "smnist"
+
+
+class PermutedMNIST(PixelTask):
+    """Name a handwritten digit read pixel by pixel in one fixed random order; see `PixelTask`.
+
+    The order is `pixel_order()`, the same for every image and every run.
 
     **Source.** Le, Jaitly and Hinton 2015, https://arxiv.org/abs/1504.00941. Departure: publications do not share a
     permutation; ours is drawn from seed `PERMUTATION_SEED`.
     """
 
     name = "psmnist"
-    primary = "accuracy"
-    higher_is_better = True
-    input_size = 1
-    output_size = 10
-    length = PIXELS
-    loss = staticmethod(cross_entropy)
+    permuted = True
 
-    def __init__(self, *, every_step: bool = False, validation: int = 5000):
-        self._data = _read(pixel_order(), true_or_false(every_step=every_step), validation)
-        self.train_size = self._data.train_size
-        self.options = {"every_step": every_step, "validation": self._data.validation}
 
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        return self._data.train_batch(seed, step, batch_size)
+class SequentialFashionMNIST(PixelTask):
+    """Name a piece of clothing read pixel by pixel; see `PixelTask`.
 
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        return self._data.evaluation(split, batch_size)
+    **Source.** Data: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747
+    """
 
-    def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
-        """Accuracy of the last output."""
-        return accuracy_at_the_end(output, target)
+    name = "sfashion"
+
+    def images(self) -> LabelledImages:
+        return load_fashion_mnist()
+
+
+class PermutedFashionMNIST(SequentialFashionMNIST):
+    """Name a piece of clothing read pixel by pixel in the order of `PermutedMNIST`; see `PixelTask`.
+
+    **Source.** Data: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747
+    """
+
+    name = "psfashion"
+    permuted = True
 
 
 def pixel_order() -> Int[np.ndarray, "784"]:
-    """Which pixel `PermutedMNIST` reads at each step.
+    """Which pixel the permuted tasks read at each step.
 
     It sorts raw 64-bit draws of PCG64, which NumPy keeps the same between versions, as it does not promise of
     `Generator.permutation`.
@@ -96,8 +110,9 @@ def pixel_order() -> Int[np.ndarray, "784"]:
     return np.argsort(np.random.PCG64(PERMUTATION_SEED).random_raw(PIXELS), kind="stable")
 
 
-def _read(order: Int[np.ndarray, "784"], ask_always: bool, validation: int) -> LabelledSequences:
-    images = load_mnist()
+def _sequences(
+    images: LabelledImages, order: Int[np.ndarray, "784"], ask_always: bool, validation: int
+) -> LabelledSequences:
     if not np.array_equal(order, np.arange(PIXELS)):
         # np.take keeps each image in one piece; indexing with [:, order] would not.
         train, test = (np.take(pixels, order, axis=1) for pixels in (images.train_images, images.test_images))

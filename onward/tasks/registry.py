@@ -8,11 +8,19 @@ from onward.tasks.base import Task
 from onward.tasks.copy import Copy
 from onward.tasks.delayed_xor import DelayedXOR
 from onward.tasks.mnist98 import MNIST98
-from onward.tasks.pixels import PermutedMNIST, SequentialMNIST
+from onward.tasks.pixels import PermutedFashionMNIST, PermutedMNIST, SequentialFashionMNIST, SequentialMNIST
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (MNIST98, Copy, Adding, DelayedXOR, SequentialMNIST, PermutedMNIST)
-}
+_CLASSES = (
+    MNIST98,
+    Copy,
+    Adding,
+    DelayedXOR,
+    SequentialMNIST,
+    PermutedMNIST,
+    SequentialFashionMNIST,
+    PermutedFashionMNIST,
+)
+TASKS: dict[str, type[Task]] = {task.name: task for task in _CLASSES}
 
 
 def make(name: str, **options: Any) -> Task:
