@@ -13,9 +13,12 @@ import pytest
 from onward.cli import main
 from onward.cli.config import ReproduceConfig
 from onward.reproduce import STUDIES, complexity, load
+from onward.reproduce.adding import METHODS, AddingSettings, AddingStudy, AddingWindows, WindowSettings
 from onward.reproduce.gradient_quality import GradientQuality, Settings
+from onward.reproduce.images import AuxiliaryLoss, ImageSettings
 from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
 from onward.reproduce.study import Study, panels, run
+from onward.tasks import DelayedXOR
 
 TINY = Training(steps=2, layers=1, units=4, warmup=0, aligned=1)
 
@@ -220,3 +223,42 @@ def test_a_training_that_diverges_is_a_row_and_not_the_end(monkeypatch):
     row = Passes().measure(PassesSettings(TINY), {"passes": 1, "seed": 0}, [])
     assert row["accuracy"] == 0.0
     assert np.isnan(row["loss"])
+
+
+SMALL = {"seeds": 1, "steps": 6, "batch_size": 4, "units": 4, "windows": 3, "judged": 2}
+
+
+def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_path, monkeypatch):
+    monkeypatch.setattr(AddingStudy, "quick", AddingSettings((7,), **SMALL))
+    assert main(["reproduce", "adding", "--quick", "--out", str(tmp_path)]) == 0
+    rows = {row["method"]: row for row in table(tmp_path)}
+    assert list(rows) == list(METHODS)
+    assert [rows[name]["steps"] for name in ("BPTT", "BPTT, as many updates", "FPTT, alpha 0.5")] == ["6", "18", "6"]
+    assert len({row["error"] for row in rows.values()}) == len(rows)  # no two are the same computation
+    for name, row in rows.items():
+        assert len(row["curve"].split()) == 2
+        assert (row["anchor"] != row["error"]) == name.startswith("FPTT")
+    assert "always to answer 1 gives 0.1667" in (tmp_path / "findings.md").read_text()
+
+
+def test_one_window_without_the_regulariser_is_bptt(tmp_path, monkeypatch):
+    monkeypatch.setattr(AddingStudy, "quick", AddingSettings((7,), **SMALL))
+    monkeypatch.setattr(AddingWindows, "quick", WindowSettings((7,), **SMALL, counts=(1, 7)))
+    one = AddingWindows()
+    rows = {
+        (point["windows"], point["method"]): one.measure(one.quick, point, ()) for point in one.points(one.quick, 0)
+    }
+    whole = AddingStudy().measure(AddingStudy.quick, {"length": 7, "method": "BPTT", "seed": 0}, ())
+    assert rows[1, "windows, no regulariser"]["error"] == whole["error"]
+    assert len({row["error"] for row in rows.values()}) == len(rows)
+
+
+def test_images_are_learnt_by_every_method(tmp_path, monkeypatch):
+    monkeypatch.setattr("onward.reproduce.images.make", lambda name, validation: DelayedXOR(evaluation_size=validation))
+    settings = ImageSettings(steps=4, units=4, batch_size=4, windows=3, judged=2, validation=6, tested=6)
+    monkeypatch.setattr(AuxiliaryLoss, "quick", settings)
+    assert main(["reproduce", "auxiliary-loss", "--quick", "--out", str(tmp_path)]) == 0
+    rows = table(tmp_path)
+    assert [row["method"] for row in rows] == list(AuxiliaryLoss.methods)
+    assert len({row["loss"] for row in rows}) == 4
+    assert (tmp_path / "auxiliary-loss.png").exists()

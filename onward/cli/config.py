@@ -162,11 +162,26 @@ class ReproduceConfig:
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
     adding-k: FPTT by the number of windows, on the adding task of 200 steps (an hour).
+    smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
+    architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
+    auxiliary-loss: windows and losses on the way, each with and without the other, on permuted Fashion-MNIST.
     """
 
     study: Annotated[
         tyro.conf.Positional[
-            Literal["gradient-quality", "precision", "complexity", "passes", "mnist98-table", "adding", "adding-k"]
+            Literal[
+                "gradient-quality",
+                "precision",
+                "complexity",
+                "passes",
+                "mnist98-table",
+                "adding",
+                "adding-k",
+                "smnist",
+                "psmnist",
+                "architectures",
+                "auxiliary-loss",
+            ]
         ],
         tyro.conf.arg(metavar="STUDY"),
     ]

@@ -10,6 +10,10 @@ STUDIES = {
     "mnist98-table": "onward.reproduce.mnist98.Mnist98Table",
     "adding": "onward.reproduce.adding.AddingStudy",
     "adding-k": "onward.reproduce.adding.AddingWindows",
+    "smnist": "onward.reproduce.images.SequentialImages",
+    "psmnist": "onward.reproduce.images.PermutedImages",
+    "architectures": "onward.reproduce.images.Architectures",
+    "auxiliary-loss": "onward.reproduce.images.AuxiliaryLoss",
 }
 
 

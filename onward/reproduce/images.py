@@ -1,0 +1,175 @@
+"""Kag and Saligrama's experiments on images read pixel by pixel: BPTT and FPTT, cells, and the auxiliary loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from onward import cells, networks
+from onward.algorithms import BPTT
+from onward.evaluation import evaluate
+from onward.figures import COLOURS, DASHES
+from onward.intermediate import IntermediateLosses
+from onward.optimizers import fptt
+from onward.reproduce.study import Row, Study, panels
+from onward.tasks import make
+from onward.training import train, updates_per_batch
+
+CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "antisymmetric": cells.AntisymmetricRNN}
+METHODS = {  # windows, losses on the way, alpha
+    "BPTT": (1, False, None),
+    "BPTT, auxiliary loss": (1, True, None),
+    "windows, no regulariser": (None, True, None),
+    "FPTT": (None, True, 0.1),
+}
+# Test accuracies of the paper's table 6 after 200 epochs, in percent; its tables 2 and 3 are of CIFAR-10.
+PUBLISHED = {
+    ("smnist", "LSTM", "BPTT"): 97.71,
+    ("smnist", "LSTM", "FPTT"): 98.67,
+    ("psmnist", "LSTM", "BPTT"): 88.91,
+    ("psmnist", "LSTM", "FPTT"): 94.75,
+}
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """LSTM-128 and the optimizer of the authors' scripts; the rate falls to a tenth at shares of the batches."""
+
+    steps: int = 1300
+    units: int = 128
+    batch_size: int = 128
+    windows: int = 10
+    rate: float = 1e-3
+    drops: tuple[float, ...] = (0.5, 0.75, 0.9)
+    clip: float = 1.0
+    judged: int = 10
+    validation: int = 2000
+    tested: int = 500
+
+
+class Images(Study):
+    """What the studies of this module share: rows are (task, cell, method)."""
+
+    full = ImageSettings()
+    quick = ImageSettings(steps=100, units=16, batch_size=32, judged=4, validation=200)
+    batch = 128
+    tasks: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ("LSTM",)
+    methods: tuple[str, ...] = ("BPTT", "FPTT")
+
+    def points(self, settings: ImageSettings, seed: int) -> Sequence[Row]:
+        return [
+            {"task": task, "cell": cell, "method": method, "seed": seed}
+            for task in self.tasks
+            for cell in self.cells
+            for method in self.methods
+        ]
+
+    def measure(self, settings: ImageSettings, point: Row, earlier: Sequence[Row]) -> Row:
+        task = make(point["task"], validation=settings.validation)
+        windows, losses, alpha = METHODS[point["method"]]
+        kind, seed, count = CELLS[point["cell"]], point["seed"], windows or settings.windows
+        network = networks.cell_stack(
+            kind, task.input_size, task.output_size, units=settings.units, key=jax.random.key(seed)
+        )
+        updates = settings.steps * updates_per_batch(task.length, None, count)
+        drops = {int(share * updates): 0.1 for share in settings.drops}
+        parts = [
+            optax.clip_by_global_norm(settings.clip),
+            optax.adam(optax.piecewise_constant_schedule(settings.rate, drops)),
+        ]
+        try:
+            trained = train(
+                network,
+                task,
+                algorithm=BPTT(),
+                optimizer=optax.chain(*([fptt(alpha)] if alpha else []), *parts),
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+                windows_per_sequence=count,
+                intermediate=IntermediateLosses(None if windows is None else settings.windows) if losses else None,
+                validate_every=max(1, settings.steps // settings.judged),
+                keep_best=False,
+                seed=seed,
+            )
+        except FloatingPointError:
+            return {"steps": settings.steps, "accuracy": 0.0, "loss": float("nan"), "batch_seconds": 0.0, "curve": ""}
+        values = evaluate(trained.network, task, "test", settings.tested)
+        curve = [event["accuracy"] for event in trained.history if event["event"] == "validation"]
+        return {
+            "steps": settings.steps,
+            "accuracy": values["accuracy"],
+            "loss": values["loss"],
+            "batch_seconds": next(e["seconds_per_step"] for e in reversed(trained.history) if e["event"] == "end"),
+            "curve": " ".join(f"{value:.4g}" for value in curve),
+        }
+
+    def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
+        tasks = list(dict.fromkeys(row["task"] for row in rows))
+        figure, axes = panels(1, len(tasks), 3.2)
+        for axis, task in zip(axes[0], tasks, strict=True):
+            for row in (row for row in rows if row["task"] == task):
+                curve = [100 * float(value) for value in str(row["curve"]).split()]
+                colour = COLOURS[self.methods.index(row["method"]) % len(COLOURS)]
+                dash = DASHES[self.cells.index(row["cell"]) % len(DASHES)]
+                label = row["method"] if len(self.cells) == 1 else f"{row['cell']}, {row['method']}"
+                places = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["steps"]
+                axis.plot(places, curve, color=colour, linestyle=dash, label=label)
+            axis.set_title(task, fontsize=9)
+            axis.set_xlabel("batches")
+            axis.set_ylabel("validation accuracy, %")
+            axis.tick_params(length=0)
+            axis.legend(fontsize=7.5, frameon=False)
+        return {self.name: figure}
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        lines = ["| task | cell | method | batches | test accuracy | the paper | seconds a batch |", "|" + "---|" * 7]
+        for row in rows:
+            known = PUBLISHED.get((row["task"], row["cell"], row["method"]))
+            names = " | ".join(row[key] for key in ("task", "cell", "method"))
+            paper = f"{known:.2f} % in 200 epochs" if known else ""
+            figures = f"{row['steps']:,} | {row['accuracy']:.2%} | {paper} | {row['batch_seconds']:.3f}"
+            lines.append(f"| {names} | {figures} |")
+        return "\n".join(lines) + (
+            "\n\nFPTT: running variant, alpha 0.1, beta 0.5, losses at the ends of windows. The learning rate falls to "
+            "a tenth at each of three points on the way, as in the authors' scripts, whose runs are many times longer."
+        )
+
+
+class SequentialImages(Images):
+    """Table 6, left."""
+
+    name = "smnist"
+    summary = "MNIST and Fashion-MNIST pixel by pixel (784 steps): BPTT and FPTT side by side."
+    tasks = ("smnist", "sfashion")
+
+
+class PermutedImages(Images):
+    """Table 6, middle."""
+
+    name = "psmnist"
+    summary = "MNIST and Fashion-MNIST in a fixed random order of pixels: BPTT and FPTT side by side."
+    tasks = ("psmnist", "psfashion")
+
+
+class Architectures(Images):
+    """Table 2."""
+
+    name = "architectures"
+    summary = "LSTM, GRU and AntisymmetricRNN, each with BPTT and with FPTT, on permuted Fashion-MNIST."
+    tasks = ("psfashion",)
+    cells = ("LSTM", "GRU", "antisymmetric")
+    full = replace(Images.full, steps=650)
+
+
+class AuxiliaryLoss(Images):
+    """Table 3."""
+
+    name = "auxiliary-loss"
+    summary = "How much of FPTT's gain is its losses on the way, and how much its windows, on permuted Fashion-MNIST."
+    tasks = ("psfashion",)
+    methods = tuple(METHODS)
+    full = replace(Images.full, steps=650)
