@@ -262,3 +262,12 @@ def test_images_are_learnt_by_every_method(tmp_path, monkeypatch):
     assert [row["method"] for row in rows] == list(AuxiliaryLoss.methods)
     assert len({row["loss"] for row in rows}) == 4
     assert (tmp_path / "auxiliary-loss.png").exists()
+
+
+def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):
+    def missing(*_, **__):
+        raise FileNotFoundError("train-images is not in /data and could not be fetched: put it there")
+
+    monkeypatch.setattr("onward.reproduce.images.make", missing)
+    assert main(["reproduce", "smnist", "--quick", "--out", str(tmp_path)]) == 2
+    assert "train-images is not in /data and could not be fetched: put it there" in capsys.readouterr().err

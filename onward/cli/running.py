@@ -185,5 +185,7 @@ def clear_failures() -> Iterator[None]:
     except ImportError as error:
         raise UsageError(sentence(error)) from error
     except OSError as error:
+        if error.errno is None:  # a sentence of our own, about data that are not there
+            raise UsageError(sentence(error)) from error
         where = f" {error.filename}" if error.filename else ""
         raise RunError(f"writing{where} failed ({error.strerror or error}); see to the disk and resume.") from error

@@ -54,7 +54,7 @@ class Images(Study):
     """What the studies of this module share: rows are (task, cell, method)."""
 
     full = ImageSettings()
-    quick = ImageSettings(steps=100, units=16, batch_size=32, judged=4, validation=200)
+    quick = ImageSettings(steps=60, units=16, batch_size=32, judged=4, validation=200)
     batch = 128
     tasks: tuple[str, ...] = ()
     cells: tuple[str, ...] = ("LSTM",)
