@@ -9,7 +9,7 @@ from onward.data import LabelledImages, load_mnist98
 from onward.losses import cross_entropy, squared_error
 from onward.tasks import TASKS, Adding, Copy, DelayedXOR, Task, make, pixels
 
-PIXEL_TASKS = ["smnist", "psmnist", "sfashion", "psfashion"]
+PIXEL_TASKS = ["smnist", "psmnist", "sfashion", "psfashion", "scifar10"]
 NAMES = ["mnist98", "copy", "adding", "delayed-xor", *PIXEL_TASKS]
 ORDER = [269, 11, 403, 600, 196, 608]  # where psmnist starts; another order is another task
 
@@ -23,6 +23,9 @@ def little_mnist(monkeypatch):
     data = LabelledImages(images[:60].copy(), labels[:60].copy(), images[60:].copy(), labels[60:].copy())
     monkeypatch.setattr(pixels, "load_mnist", lambda: data)
     monkeypatch.setattr(pixels, "load_fashion_mnist", lambda: data)
+    colours = random.integers(0, 256, (80, 1024, 3), np.uint8)
+    colour_data = LabelledImages(colours[:60].copy(), data.train_labels, colours[60:].copy(), data.test_labels)
+    monkeypatch.setattr(pixels, "load_cifar10", lambda: colour_data)
     return data
 
 
@@ -229,10 +232,11 @@ def test_splits_are_disjoint(little_mnist):
 
 @pytest.mark.parametrize("name", PIXEL_TASKS)
 def test_pixel_tasks_ask_at_the_end_or_always(name, little_mnist):
-    for options, weight in (({}, [0] * 783 + [1]), ({"every_step": True}, [1 / 784] * 784)):
+    time = 1024 if name == "scifar10" else 784
+    for options, weight in (({}, [0] * (time - 1) + [1]), ({"every_step": True}, [1 / time] * time)):
         sample = next(task(name, **options).evaluation("test", 20))
         np.testing.assert_array_equal(sample.weight, np.tile(np.float32(weight), (20, 1)))
-        np.testing.assert_array_equal(sample.target, np.tile(little_mnist.test_labels[:, None], (1, 784)))
+        np.testing.assert_array_equal(sample.target, np.tile(little_mnist.test_labels[:, None], (1, time)))
 
 
 def test_the_permutation_is_fixed_and_undoes_to_the_raster(little_mnist):

@@ -57,7 +57,7 @@ class RunConfig:
 
     task: str = "mnist98"
     """Task, with options: mnist98, copy:length=10,delay=20, adding:length=200, delayed-xor, smnist, psmnist, sfashion,
-    psfashion."""
+    psfashion, scifar10."""
     out: Folder = None
     """Folder for everything the run writes; made if it is not there. By default one in runs/, named after the time."""
     config: File = None

@@ -1,5 +1,6 @@
 """Data sets: the embedded MNIST98, and loaders that read a local folder and check digests."""
 
+from onward.data.cifar10 import load_cifar10 as load_cifar10
 from onward.data.files import data_home as data_home
 from onward.data.idx import read_idx as read_idx
 from onward.data.images import LabelledImages as LabelledImages
@@ -7,4 +8,12 @@ from onward.data.mnist import load_fashion_mnist as load_fashion_mnist
 from onward.data.mnist import load_mnist as load_mnist
 from onward.data.mnist98 import load_mnist98 as load_mnist98
 
-__all__ = ["LabelledImages", "data_home", "load_fashion_mnist", "load_mnist", "load_mnist98", "read_idx"]
+__all__ = [
+    "LabelledImages",
+    "data_home",
+    "load_cifar10",
+    "load_fashion_mnist",
+    "load_mnist",
+    "load_mnist98",
+    "read_idx",
+]

@@ -38,7 +38,7 @@ def obtain(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> bytes:
         except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
             failures.append(f"{mirror}: {getattr(error, 'reason', None) or error or type(error).__name__}")
             continue
-        if _digest(content) != md5:
+        if digest(content) != md5:
             failures.append(f"{mirror}: what it sent has the wrong digest and was thrown away")
             continue
         _put(folder / name, content)
@@ -50,7 +50,8 @@ def obtain(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> bytes:
     )
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """MD5 in hexadecimal; it tells damage, not malice."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
@@ -70,7 +71,7 @@ def _read(path: Path, md5: str) -> bytes:
             raise ValueError(
                 f"{path} is corrupt ({error}): delete it, or replace it with the published file"
             ) from error
-    found = _digest(data)
+    found = digest(data)
     if found != md5:
         raise ValueError(
             f"{path} is corrupt or another file: the MD5 digest of its content is {found} where {md5} is published; "

@@ -7,6 +7,7 @@ from onward.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from onward.tasks.mnist98 import MNIST98 as MNIST98
 from onward.tasks.pixels import PermutedFashionMNIST as PermutedFashionMNIST
 from onward.tasks.pixels import PermutedMNIST as PermutedMNIST
+from onward.tasks.pixels import SequentialCIFAR10 as SequentialCIFAR10
 from onward.tasks.pixels import SequentialFashionMNIST as SequentialFashionMNIST
 from onward.tasks.pixels import SequentialMNIST as SequentialMNIST
 from onward.tasks.registry import TASKS as TASKS
@@ -20,6 +21,7 @@ __all__ = [
     "DelayedXOR",
     "PermutedFashionMNIST",
     "PermutedMNIST",
+    "SequentialCIFAR10",
     "SequentialFashionMNIST",
     "SequentialMNIST",
     "Task",

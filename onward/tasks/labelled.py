@@ -51,10 +51,10 @@ class LabelledSequences:
         for start in range(0, len(images), batch_size):
             yield self._sample(images[start : start + batch_size], labels[start : start + batch_size])
 
-    def _sample(self, images: UInt8[np.ndarray, "batch time"], labels: UInt8[np.ndarray, " batch"]) -> Sample:
-        batch, time = images.shape
+    def _sample(self, images: UInt8[np.ndarray, "batch time *colours"], labels: UInt8[np.ndarray, " batch"]) -> Sample:
+        batch, time = images.shape[:2]
         return new_sample(
-            images[..., None].astype(np.float32) / np.float32(255),
+            images.reshape(batch, time, -1).astype(np.float32) / np.float32(255),
             np.repeat(labels.astype(np.int32)[:, None], time, axis=1),
             np.repeat(self._weight[None], batch, axis=0),
         )

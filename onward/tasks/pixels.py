@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST pixel by pixel, in raster order or permuted."""
+"""MNIST and Fashion-MNIST pixel by pixel, in raster order or permuted, and CIFAR-10."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,25 +7,27 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int
 
-from onward.data import LabelledImages, load_fashion_mnist, load_mnist
+from onward.data import LabelledImages, load_cifar10, load_fashion_mnist, load_mnist
+from onward.data.cifar10 import PIXELS as CIFAR_PIXELS
 from onward.losses import cross_entropy
 from onward.sample import Sample
+from onward.tasks import labelled
 from onward.tasks.base import Split, Task, accuracy_at_the_end, true_or_false
-from onward.tasks.labelled import LabelledSequences, every_step, last_step
 
 PIXELS = 784
 PERMUTATION_SEED = 0
 
 
 class PixelTask(Task):
-    """Name what an image shows, read pixel by pixel, 784 steps: what the tasks of this module have in common.
+    """Name what an image shows, read pixel by pixel: what the tasks of this module have in common.
 
-    **Shapes.** Input `[784, 1]`, target `[784]`, int32: the label, at every step.
-    **Units.** Input in [0, 1]: grey level / 255. Weight 1 at the last step and 0 before, or 1/784 at each step.
+    **Shapes.** T = 784 steps, or 1024 of CIFAR-10. Input `[T, 1]`, or `[T, 3]` in colour; target `[T]`, int32: the
+    label, at every step.
+    **Units.** Input in [0, 1]: grey level / 255. Weight 1 at the last step and 0 before, or 1/T at each step.
     **Arguments.** `every_step`: ask at each step (`True`) or at the last (`False`, the default). `validation`: images
-    at the end of the 60,000 for training that are held out (default 5,000). The test set is the published 10,000.
+    at the end of those for training that are held out (default 5,000). The test set is the published 10,000.
     **Raises.** `FileNotFoundError` or `ValueError` if the data set's files are neither there nor to be had: see
-    `onward.data.load_mnist`.
+    `onward.data.load_mnist`, `load_fashion_mnist` and `load_cifar10`.
     """
 
     primary = "accuracy"
@@ -37,8 +39,14 @@ class PixelTask(Task):
     permuted: ClassVar[bool] = False
 
     def __init__(self, *, every_step: bool = False, validation: int = 5000):
-        order = pixel_order() if self.permuted else np.arange(PIXELS)
-        self._data = _sequences(self.images(), order, true_or_false(every_step=every_step), validation)
+        images = self.images()
+        if self.permuted:
+            order = pixel_order()
+            # np.take keeps each image in one piece; indexing with [:, order] would not.
+            train, test = (np.take(pixels, order, axis=1) for pixels in (images.train_images, images.test_images))
+            images = replace(images, train_images=train, test_images=test)
+        weight = (labelled.every_step if true_or_false(every_step=every_step) else labelled.last_step)(self.length)
+        self._data = labelled.LabelledSequences(images, validation, weight)
         self.train_size = self._data.train_size
         self.options = {"every_step": every_step, "validation": self._data.validation}
 
@@ -101,6 +109,20 @@ class PermutedFashionMNIST(SequentialFashionMNIST):
     permuted = True
 
 
+class SequentialCIFAR10(PixelTask):
+    """Name what a colour photograph shows, read pixel by pixel, 1024 steps; see `PixelTask`.
+
+    **Source.** Data: Krizhevsky 2009; as a sequence in Kag and Saligrama 2021 and others.
+    """
+
+    name = "scifar10"
+    input_size = 3
+    length = CIFAR_PIXELS
+
+    def images(self) -> LabelledImages:
+        return load_cifar10()
+
+
 def pixel_order() -> Int[np.ndarray, "784"]:
     """Which pixel the permuted tasks read at each step.
 
@@ -108,13 +130,3 @@ def pixel_order() -> Int[np.ndarray, "784"]:
     `Generator.permutation`.
     """
     return np.argsort(np.random.PCG64(PERMUTATION_SEED).random_raw(PIXELS), kind="stable")
-
-
-def _sequences(
-    images: LabelledImages, order: Int[np.ndarray, "784"], ask_always: bool, validation: int
-) -> LabelledSequences:
-    if not np.array_equal(order, np.arange(PIXELS)):
-        # np.take keeps each image in one piece; indexing with [:, order] would not.
-        train, test = (np.take(pixels, order, axis=1) for pixels in (images.train_images, images.test_images))
-        images = replace(images, train_images=train, test_images=test)
-    return LabelledSequences(images, validation, every_step(PIXELS) if ask_always else last_step(PIXELS))

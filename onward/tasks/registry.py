@@ -8,7 +8,13 @@ from onward.tasks.base import Task
 from onward.tasks.copy import Copy
 from onward.tasks.delayed_xor import DelayedXOR
 from onward.tasks.mnist98 import MNIST98
-from onward.tasks.pixels import PermutedFashionMNIST, PermutedMNIST, SequentialFashionMNIST, SequentialMNIST
+from onward.tasks.pixels import (
+    PermutedFashionMNIST,
+    PermutedMNIST,
+    SequentialCIFAR10,
+    SequentialFashionMNIST,
+    SequentialMNIST,
+)
 
 _CLASSES = (
     MNIST98,
@@ -19,6 +25,7 @@ _CLASSES = (
     PermutedMNIST,
     SequentialFashionMNIST,
     PermutedFashionMNIST,
+    SequentialCIFAR10,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in _CLASSES}
 
