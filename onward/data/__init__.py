@@ -7,13 +7,19 @@ from onward.data.images import LabelledImages as LabelledImages
 from onward.data.mnist import load_fashion_mnist as load_fashion_mnist
 from onward.data.mnist import load_mnist as load_mnist
 from onward.data.mnist98 import load_mnist98 as load_mnist98
+from onward.data.text import Corpus as Corpus
+from onward.data.text import load_brown as load_brown
+from onward.data.text import load_ptb as load_ptb
 
 __all__ = [
+    "Corpus",
     "LabelledImages",
     "data_home",
+    "load_brown",
     "load_cifar10",
     "load_fashion_mnist",
     "load_mnist",
     "load_mnist98",
+    "load_ptb",
     "read_idx",
 ]
