@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from onward.losses import soft_cross_entropy
 from onward.sample import Sample
@@ -44,15 +44,20 @@ class IntermediateLosses:
         if self.epoch is not None and not self.epoch >= 1:
             raise ValueError(f"`epoch` must be None or a positive number of batches, got {self.epoch!r}")
 
-    def init(self, outputs: int) -> PyTree:
-        """Q [label, class] and, for the present epoch, the sum of answers by label and their number [label]."""
+    def init(self, outputs: int | None) -> PyTree:
+        """Q [label, class] and, for the present epoch, the sum of answers by label and their number [label].
+
+        **Raises.** `ValueError` if the number of the network's outputs is not known.
+        """
+        if outputs is None:
+            raise ValueError("losses on the way need the size of the output; build the network with `input_size=`")
         q = jnp.full((outputs, outputs), 1 / outputs)
         return {"q": q, "sum": jnp.zeros_like(q), "count": jnp.zeros(outputs)}
 
     def apply(self, memory: PyTree, batch: Sample, window: int, loss: Callable) -> tuple[Sample, Callable]:
         """The batch with targets and weights of (1), and the loss that goes with them; `window`: steps of an update."""
         beta, weight = (jnp.asarray(a, batch.weight.dtype) for a in self._schedule(batch.length, window))
-        present = batch.weight[:, -1:] > 0  # a batch may be filled up with sequences that do not count
+        present = _present(batch)[:, None]
         last = jax.tree.map(lambda leaf: leaf[:, -1], batch.target)
         if not _is_label(last):
             target = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], batch.length, 1), last)
@@ -67,7 +72,7 @@ class IntermediateLosses:
         last = jax.tree.map(lambda leaf: leaf[:, -1], batch.target)
         if not _is_label(last):
             return memory
-        present = (batch.weight[:, -1] > 0).astype(answer.dtype)
+        present = _present(batch).astype(answer.dtype)
         chosen = jax.nn.one_hot(last, len(memory["q"]), dtype=answer.dtype) * present[:, None]
         total = memory["sum"] + chosen.T @ jax.nn.softmax(answer)
         count = memory["count"] + chosen.sum(0)
@@ -87,6 +92,11 @@ class IntermediateLosses:
         asked[-1] = True
         number = (steps - 1) // window
         return steps / length, asked / np.bincount(number, asked)[number].clip(1)
+
+
+def _present(batch: Sample) -> Bool[Array, " batch"]:
+    """Which sequences count: a batch may be filled up with others, which have weight 0 throughout."""
+    return jnp.any(batch.weight > 0, axis=1)
 
 
 def _is_label(target) -> bool:

@@ -141,7 +141,7 @@ def initial_state(
     if plan.stateful:
         begin = lambda p, k: algorithm.init(eqx.combine(p, static), key=jax.random.fold_in(k, 0), batch=batch)  # noqa: E731
         carry = devices.copy(jax.jit(begin)(parameters, key), spread=True)
-    memory = plan.intermediate.init(network.output_size) if plan.intermediate and network.output_size else None
+    memory = plan.intermediate.init(network.output_size) if plan.intermediate else None
     rest = devices.copy((optimizer.init(parameters), jnp.uint32(0), memory))
     return State(parameters, rest[0], carry, key, *rest[1:])
 

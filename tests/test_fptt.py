@@ -1,5 +1,7 @@
 """FPTT: both variants number by number against plain NumPy, windows, the anchor, resets and intermediate losses."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -238,10 +240,32 @@ def test_intermediate_losses_follow_their_formula():
             expected = -beta * logs[labels[n]] - (1 - beta) * np.sum(q[labels[n]] * logs)
             np.testing.assert_allclose(loss(jnp.asarray(output), found.target[n, t]), expected, rtol=1e-5)
         np.testing.assert_array_equal(found.weight[n], [0, 0, 1, 0, 0, 1, 1])
+    sometimes = eqx.tree_at(lambda s: s.weight, sample, jnp.zeros((batch, time)).at[1:, 2].set(1.0))
+    weights = asked.apply(memory, sometimes, window, ow.losses.cross_entropy)[0].weight
+    np.testing.assert_array_equal(weights, [[0] * time] + [[0, 0, 1, 0, 0, 1, 1]] * 4)
     every = ow.IntermediateLosses("every").apply(memory, sample, window, ow.losses.cross_entropy)[0].weight[0]
     np.testing.assert_allclose(every, [1 / 3] * 6 + [1], rtol=1e-6)
     three = ow.IntermediateLosses(3).apply(memory, sample, time, ow.losses.cross_entropy)[0].weight[0]
     np.testing.assert_allclose(three, [0, 0, 1 / 3, 0, 1 / 3, 0, 1 / 3], rtol=1e-6)
+
+
+def test_intermediate_losses_say_what_is_wrong(unchecked):
+    with pytest.raises(ValueError, match="`points` must be"):
+        ow.IntermediateLosses(points=0)
+    with pytest.raises(ValueError, match="`epoch` must be None or"):
+        ow.IntermediateLosses(epoch=0)
+    with pytest.raises(ValueError, match="build the network with `input_size=`"):
+        ow.IntermediateLosses().init(None)
+    task = ow.tasks.Adding(length=6, evaluation_size=4)
+    wrong: tuple[dict[str, Any], ...] = (
+        {"window": 2, "windows_per_sequence": 2},
+        {"windows_per_sequence": 0},
+        {"windows_per_sequence": 7},
+    )
+    messages = "not both", "`windows_per_sequence` must be at least 1", "`windows_per_sequence` is 7 but the sequences"
+    for options, message in zip(wrong, messages, strict=True):
+        with pytest.raises(ValueError, match=message):
+            ow.train(a_network(), task, algorithm=ow.BPTT(), optimizer=optax.sgd(0.1), steps=1, batch_size=4, **options)
 
 
 def test_intermediate_losses_of_real_targets_are_weighted():
