@@ -14,7 +14,7 @@ from onward.evaluation import evaluate
 from onward.figures import COLOURS, DASHES, GREY
 from onward.intermediate import IntermediateLosses
 from onward.optimizers import fptt
-from onward.reproduce.study import Row, Study, panels
+from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import Adding as AddingTask
 from onward.training import train, updates_per_batch
 
@@ -167,15 +167,10 @@ def _train(settings: AddingSettings, length: int, method: Method, windows: int, 
             seed=seed,
         )
     except FloatingPointError:
-        return {
-            "steps": steps,
-            "error": np.nan,
-            "median": np.nan,
-            "anchor": np.nan,
-            "batch_seconds": np.nan,
-            "curve": "",
-        }
-    curve = [event["mean_squared_error"] for event in trained.history if event["event"] == "validation"]
+        lost = dict.fromkeys(("error", "median", "anchor", "batch_seconds"), float("nan"))
+        return {"steps": steps, **lost, "curve": ""}
+    recorded = record(trained, "mean_squared_error")
+    curve = read_curve(recorded)
     error, anchor = (
         evaluate(net, task, "test", 256)["mean_squared_error"] for net in (trained.network, trained.anchor)
     )
@@ -184,18 +179,17 @@ def _train(settings: AddingSettings, length: int, method: Method, windows: int, 
         "error": error,
         "median": float(np.median(curve[-(len(curve) // 4 or 1) :])),
         "anchor": anchor,
-        "batch_seconds": next(e["seconds_per_step"] for e in reversed(trained.history) if e["event"] == "end"),
-        "curve": " ".join(f"{value:.4g}" for value in curve),
+        **recorded,
     }
 
 
 def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
     """Validation error against the share of batches, a line for each value of `key`, the median over seeds."""
     for index, value in enumerate(values):
-        curves = [str(row["curve"]).split() for row in rows if row[key] == value and str(row["curve"])]
+        curves = [read_curve(row) for row in rows if row[key] == value and read_curve(row)]
         if not curves:
             continue
-        line = np.median(np.array([curve[: min(map(len, curves))] for curve in curves], float), axis=0)
+        line = np.median(np.array([curve[: min(map(len, curves))] for curve in curves]), axis=0)
         style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS)]}
         axis.plot(np.arange(1, len(line) + 1) / len(line), line, **style, label=str(value))
     axis.axhline(ALWAYS_ONE, color=GREY, linewidth=0.8)

@@ -97,8 +97,10 @@ class Complexity(Study):
                 return (carry, jax.tree.map(jnp.add, total, gradient)), None
 
             start = carry, jax.tree.map(jnp.zeros_like, parameters)
-            return jax.lax.scan(step, start, jax.tree.map(lambda leaf: leaf[:, None], sample))[0]
+            return jax.lax.scan(step, start, sample)[0]
 
+        if window == 1:
+            sample = jax.tree.map(lambda leaf: leaf[:, None], sample)
         compiled = jax.jit(stepwise if window == 1 else whole).lower(parameters, carry, sample).compile()
         plan: Any = compiled.memory_analysis()
         times = []

@@ -15,7 +15,7 @@ from onward.evaluation import evaluate
 from onward.figures import COLOURS, DASHES
 from onward.intermediate import IntermediateLosses
 from onward.optimizers import fptt
-from onward.reproduce.study import Row, Study, panels
+from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import make
 from onward.training import train, updates_per_batch
 
@@ -104,15 +104,14 @@ class Images(Study):
                 seed=seed,
             )
         except FloatingPointError:
-            return {"steps": settings.steps, "accuracy": 0.0, "loss": float("nan"), "batch_seconds": 0.0, "curve": ""}
+            lost = dict.fromkeys(("loss", "batch_seconds"), float("nan"))
+            return {"steps": settings.steps, "accuracy": 0.0, **lost, "curve": ""}
         values = evaluate(trained.network, task, "test", settings.tested)
-        curve = [event["accuracy"] for event in trained.history if event["event"] == "validation"]
         return {
             "steps": settings.steps,
             "accuracy": values["accuracy"],
             "loss": values["loss"],
-            "batch_seconds": next(e["seconds_per_step"] for e in reversed(trained.history) if e["event"] == "end"),
-            "curve": " ".join(f"{value:.4g}" for value in curve),
+            **record(trained, "accuracy"),
         }
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -120,7 +119,7 @@ class Images(Study):
         figure, axes = panels(1, len(tasks), 3.2)
         for axis, task in zip(axes[0], tasks, strict=True):
             for row in (row for row in rows if row["task"] == task):
-                curve = [100 * float(value) for value in str(row["curve"]).split()]
+                curve = [100 * value for value in read_curve(row)]
                 colour = COLOURS[self.methods.index(row["method"]) % len(COLOURS)]
                 dash = DASHES[self.cells.index(row["cell"]) % len(DASHES)]
                 label = row["method"] if len(self.cells) == 1 else f"{row['cell']}, {row['method']}"

@@ -18,6 +18,8 @@ from onward import figures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from onward.training import Trained
+
 Row = Mapping[str, Any]
 TABLE, CONFIG, TEXT = "results.csv", "config.json", "findings.md"
 PACKAGES = ("onward", "jax", "jaxlib", "equinox", "optax", "numpy")
@@ -88,6 +90,18 @@ def run(study: Study, folder: Path, *, quick: bool, seed: int, resume: bool, say
     text = study.describe(rows)
     _replace(folder / TEXT, f"# {study.name}\n\n{study.summary}\n\n{text}\n")
     return text
+
+
+def record(trained: "Trained", metric: str) -> Row:
+    """What a training leaves in a row: seconds a batch (median), and `metric` at each validation, in one cell."""
+    curve = [event[metric] for event in trained.history if event["event"] == "validation"]
+    seconds = next(event["seconds_per_step"] for event in reversed(trained.history) if event["event"] == "end")
+    return {"batch_seconds": seconds, "curve": " ".join(f"{value:.4g}" for value in curve)}
+
+
+def read_curve(row: Row) -> list[float]:
+    """The values that `record` wrote."""
+    return [float(value) for value in str(row["curve"]).split()]
 
 
 def panels(rows: int, columns: int, height: float = 2.9) -> tuple["Figure", Any]:
