@@ -9,6 +9,7 @@ window of as many steps as units, its speed relative to window 1, and the differ
 """
 
 import argparse
+import functools
 
 import equinox as eqx
 import jax
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=128)
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--steps", type=int, default=8, help="steps timed at window 1 and in NumPy")
+    parser.add_argument("--lazy", type=int, default=16, help="steps between updates of the influence, where lazy")
     options = parser.parse_args()
     units, inputs, steps = options.units, options.inputs, options.steps
     rng = np.random.default_rng(0)
@@ -57,8 +59,8 @@ def main() -> None:
         arrays = rng.normal(size=(length, inputs)), rng.normal(size=(length, units)), np.ones(length)
         return ow.Sample(*(jnp.asarray(a, jnp.float32) for a in arrays))
 
-    @jax.jit
-    def stepwise(parameters, carry, window):
+    @functools.partial(jax.jit, static_argnames="algorithm")
+    def stepwise(parameters, carry, window, algorithm=algorithm):
         def step(state, sample):
             carry, total = state
             carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, sample)
@@ -72,8 +74,8 @@ def main() -> None:
         carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, window)
         return carry, estimate.gradient
 
-    short, long = data(steps), data(units)
-    carry = algorithm.init(net)
+    short, long, lazily = data(steps), data(units), ow.RTRL(lazy=options.lazy)
+    carry, lazy_carry = algorithm.init(net), lazily.init(net)
     matrix, wide, square = jnp.ones((units, units)), jnp.ones((units, units * columns)), jnp.ones((1024, 1024))
     product = jax.jit(lambda a, b: a @ b)
     weight = np.asarray(net.nodes["0_rnn"].weight_hh)
@@ -102,6 +104,7 @@ def main() -> None:
             "square": lambda: product(square, square),
             "numpy square": lambda: numpy_square @ numpy_square,
             "window 1": lambda: stepwise(parameters, carry, short),
+            "lazy": lambda: stepwise(parameters, lazy_carry, long, algorithm=lazily),
             "textbook": textbook,
             "textbook, float64": lambda: textbook(*double),
             "quick": quick,
@@ -110,7 +113,9 @@ def main() -> None:
     )
     flops = 2 * units * units * units * columns
     one, many = times["window 1"] / steps, times["window N"] / units
+    lazy = times["lazy"] / units
     (carry_a, gradient_a), (carry_b, gradient_b) = (f(parameters, carry, long) for f in (stepwise, windowed))
+    gradient_c = stepwise(parameters, lazy_carry, long, algorithm=lazily)[1]
 
     rates = {name: 2 * 1024**3 / times[name] for name in ("square", "numpy square")}
 
@@ -131,6 +136,11 @@ def main() -> None:
                 "times window 1"
                 for name in ("textbook", "textbook, float64", "quick")
             },
+            f"window 1, lazy={options.lazy}": f"{lazy * 1e6:.0f} us a step, {one / lazy:.1f} times faster; NumPy takes "
+            + ", ".join(
+                f"{times[name] / steps / lazy:.1f} ({name})" for name in ("textbook", "textbook, float64", "quick")
+            )
+            + f" times as long; the same gradient to {difference(gradient_c, gradient_a):.1e} relative",
             f"window {units}": f"{many * 1e6:.0f} us a step, {one / many:.1f} times faster than window 1",
             "same gradient to": f"{difference(gradient_a, gradient_b):.1e} relative",
             "same influence to": f"{difference(carry_a.memory, carry_b.memory):.1e} relative",

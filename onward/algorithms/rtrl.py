@@ -4,6 +4,8 @@ from typing import ClassVar
 
 import equinox as eqx
 
+from onward.algorithms.base import Carry
+from onward.algorithms.lazy import catch_up, init_postponed, run_step
 from onward.algorithms.sensitivity import ForwardSensitivity
 from onward.unroll import Rule
 
@@ -26,7 +28,11 @@ class RTRL(ForwardSensitivity):
     dependencies. Where parameters change between windows the carried influence belongs to the older parameters.
     **Cost.** Memory O(N P), none in T. Time a step: O(N^2 P) for windows of one step, O(N P) for windows of N steps
     or more (errors swept back inside a window, influence moved once at its edge); O(P) for diagonal cells.
-    **Arguments.** `decay`: attenuation against temporal gradient explosion. Raises `ValueError` outside (0, 1].
+    **Arguments.** `decay`: attenuation against temporal gradient explosion. `lazy`, for windows of one step: the
+    influence on dense cells is brought up to date once in so many steps, by one product, and errors are taken back
+    through the steps since; the same gradient to rounding, also where parameters change at every step, for a fraction
+    of the time (16 suits most sizes) and `lazy` (N^2 + P) more memory. A longer window first catches up.
+    **Raises.** `ValueError` where `decay` is outside (0, 1] or `lazy` no positive integer.
     **Source.** Williams and Zipser 1989, eq. 12, doi:10.1162/neco.1989.1.2.270; the windowed form Schmidhuber 1992,
     doi:10.1162/neco.1992.4.2.243.
     **Example.**
@@ -37,6 +43,7 @@ class RTRL(ForwardSensitivity):
     """
 
     decay: float = eqx.field(static=True, default=1.0)
+    lazy: int | None = eqx.field(static=True, default=None)
     source: ClassVar[str] = "Williams and Zipser 1989"
     summary: ClassVar[str] = "exact forward gradient; carries the influence of every parameter on every state"
 
@@ -45,6 +52,22 @@ class RTRL(ForwardSensitivity):
             raise ValueError(
                 f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence"
             )
+        if self.lazy is not None and (isinstance(self.lazy, bool) or not isinstance(self.lazy, int) or self.lazy < 1):
+            raise ValueError(
+                f"`lazy` must be None or a positive number of steps, got {self.lazy!r}; 16 suits most sizes"
+            )
+
+    def init_memory(self, network):
+        return super().init_memory(network) if self.lazy is None else init_postponed(network, self.rule, self.lazy)
+
+    def run_window(self, network, loss, carry, window):
+        if self.lazy is None:
+            return super().run_window(network, loss, carry, window)
+        if window.length == 1:
+            return run_step(network, self.rule, loss, carry, window)
+        memory = catch_up(network, self.rule, carry.memory)
+        carry, *rest = super().run_window(network, loss, Carry(carry.states, memory.influence), window)
+        return Carry(carry.states, memory._replace(influence=carry.memory)), *rest
 
     @property
     def rule(self) -> Rule:

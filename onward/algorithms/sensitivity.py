@@ -120,46 +120,82 @@ def _chunk(network, rule, loss, carry, window):
     linear = Window(network, rule, carry.states, window.input)
     gradients, errors, value = sum_gradients(network, linear, loss, window, {})
     influence = carry.memory
-    for cell, sources in influence.items():
-        for source in sources:
-            packed = _compressed(network, rule, cell, source)
-            part = _apply_batch(as_matrix(errors[cell], 1), influence[cell][source], packed)
-            gradients[source] = jax.tree.map(jnp.add, gradients[source], part)
-    memory = {cell: _advance(network, rule, linear, influence, cell) for cell in influence}
+    gradients = add_carried(network, rule, gradients, errors, influence)
+    memory = {cell: advance(network, rule, linear, influence, cell) for cell in influence}
     return Carry(linear.final, memory), gradients, value, linear.output
 
 
-def _advance(network, rule, linear, influence, cell):
+def add_carried(network: Network, rule: Rule, gradients: dict, errors: dict, influence: Influence) -> dict:
+    """`gradients` with S_0^T delta_0 of equation (1) added; `errors`: delta_0 by cell."""
+    gradients = dict(gradients)
+    for cell, sources in influence.items():
+        for source in sources:
+            packed = _compressed(network, rule, cell, source)
+            part = apply_batch(as_matrix(errors[cell], 1), influence[cell][source], packed)
+            gradients[source] = jax.tree.map(jnp.add, gradients[source], part)
+    return gradients
+
+
+def advance(network: Network, rule: Rule, linear: Window, influence: Influence, cell: str) -> dict[str, PyTree]:
     """Equation (2) for the blocks of one cell."""
     own = _compressed(network, rule, cell, cell) and cell in influence[cell]
     dense = tuple(source for source in influence[cell] if not (own and source == cell))
-    final = linear.final[cell]
-    like = jax.tree.map(lambda leaf: leaf[0], final)
-    shape = as_matrix(like).shape
+    like = _one_state(linear, cell)
+    shape, dtype = as_matrix(like).shape, as_matrix(like).dtype
     result = {}
     if own:
         # One sweep per state component: units do not mix, so all of them can be asked at once.
-        picks = jnp.eye(shape[1], dtype=as_matrix(like).dtype)[:, None, :].repeat(shape[0], axis=1)
-        result |= _block_rows(network, rule, linear, influence, cell, (cell,), picks, like)
+        picks = jnp.eye(shape[1], dtype=dtype)[:, None, :].repeat(shape[0], axis=1)
+        result |= _block_rows(network, rule, linear, influence, cell, (cell,), picks)
     if dense:
-        picks = jnp.eye(shape[0] * shape[1], dtype=as_matrix(like).dtype).reshape(-1, *shape)
-        result |= _block_rows(network, rule, linear, influence, cell, dense, picks, like)
+        result |= _block_rows(network, rule, linear, influence, cell, dense)
         if _sparse_immediate(network, linear, cell) and cell in dense:
-            result[cell] = _add_immediate(network, linear, cell, result[cell], like)
+            result[cell] = _add_immediate(network, linear, cell, result[cell])
     return {source: result[source] for source in influence[cell]}
 
 
-def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
-    """Sweep `picks` [rows, units, components] back from the final state of `cell`; new blocks for `sources`."""
-    own = sources == (cell,) and _compressed(network, rule, cell, cell)
+def sweep_rows(linear: Window, cell: str, picks: Array | None = None) -> tuple[dict[str, Array], dict[str, PyTree]]:
+    """Errors swept back from the final state of `cell` for each of `picks` [rows, units, components].
+
+    Returns them at the states before the window [batch, rows, units, components] and at the taps [time, batch, rows,
+    ...], by node. Without `picks` the rows are all components of all units.
+    """
+    like = _one_state(linear, cell)
     batch = jax.tree.leaves(linear.final[cell])[0].shape[0]
+    if picks is None:
+        shape = as_matrix(like).shape
+        picks = jnp.eye(shape[0] * shape[1], dtype=as_matrix(like).dtype).reshape(-1, *shape)
 
     def sweep(pick):
         seed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), from_matrix(pick, like))
         errors = linear.sweep(None, {cell: seed})
         return {name: as_matrix(state, 1) for name, state in errors.states.items()}, errors.taps
 
-    states, taps = jax.vmap(sweep, out_axes=(1, 2))(picks)  # [batch, rows, ...], [time, batch, rows, ...]
+    return jax.vmap(sweep, out_axes=(1, 2))(picks)
+
+
+def immediate(network: Network, linear: Window, cell: str) -> PyTree:
+    """d s_t / d theta of a window of one step by a cell's own parameters, row i moving unit i: [batch, components, ...]
+
+    in the shape of the parameters, as compressed blocks are. Without those of the emission that the step reads.
+    """
+    count, parts = as_matrix(_one_state(linear, cell)).shape
+    picks = jnp.broadcast_to(
+        jnp.eye(parts, dtype=as_matrix(_one_state(linear, cell)).dtype)[:, None], (parts, count, parts)
+    )
+    taps = sweep_rows(linear, cell, picks)[1][cell]
+    taps = taps._replace(read=jax.tree.map(jnp.zeros_like, taps.read))
+    return _contract_rows(network.nodes[cell], linear.nodes[cell].record, taps)
+
+
+def _one_state(linear, cell):
+    return jax.tree.map(lambda leaf: leaf[0], linear.final[cell])
+
+
+def _block_rows(network, rule, linear, influence, cell, sources, picks=None):
+    """Sweep `picks` back from the final state of `cell`, all its components without them; new blocks for `sources`."""
+    own = sources == (cell,) and _compressed(network, rule, cell, cell)
+    states, taps = sweep_rows(linear, cell, picks)
     result = {}
     for source in sources:
         node, record = network.nodes[source], linear.nodes[source].record
@@ -172,7 +208,7 @@ def _block_rows(network, rule, linear, influence, cell, sources, picks, like):
         for below, error in states.items():
             if source in influence.get(below, {}):
                 packed = _compressed(network, rule, below, source)
-                carried = lambda e, s, packed=packed: _apply(e, s, packed)  # noqa: E731
+                carried = lambda e, s, packed=packed: apply(e, s, packed)  # noqa: E731
                 parts.append(jax.vmap(carried)(error, influence[below][source]))
         result[source] = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
     return result
@@ -183,26 +219,17 @@ def _sparse_immediate(network, linear, cell):
     return network.nodes[cell].unit_local and linear.length == 1
 
 
-def _add_immediate(network, linear, cell, block, like):
+def _add_immediate(network, linear, cell, block):
     """Add the immediate derivative of one step to a dense block of a cell by its own parameters."""
-    final = linear.final[cell]
-    batch = jax.tree.leaves(final)[0].shape[0]
-    count, parts = as_matrix(like).shape
-
-    def immediate(pick):
-        seed = from_matrix(jnp.broadcast_to(pick, (count, parts)), like)
-        seed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), seed)
-        taps = linear.sweep(None, {cell: seed}).taps[cell]
-        return taps._replace(read=jax.tree.map(jnp.zeros_like, taps.read))
-
-    taps = jax.vmap(immediate, out_axes=2)(jnp.eye(parts, dtype=as_matrix(like).dtype))
-    each = jnp.arange(count)
+    own = immediate(network, linear, cell)
 
     def add(leaf, own):
+        batch, parts, count = own.shape[:3]
+        each = jnp.arange(count)
         spread = leaf.reshape(batch, count, parts, *leaf.shape[2:])
         return spread.at[:, each, :, each].add(jnp.moveaxis(own, 2, 0)).reshape(leaf.shape)
 
-    return jax.tree.map(add, block, _contract_rows(network.nodes[cell], linear.nodes[cell].record, taps))
+    return jax.tree.map(add, block, own)
 
 
 def _contract_rows(node, record, taps):
@@ -211,7 +238,7 @@ def _contract_rows(node, record, taps):
     return jax.vmap(rows, in_axes=1)(record, taps)
 
 
-def _apply(errors: Array, block: PyTree, packed: bool) -> PyTree:
+def apply(errors: Array, block: PyTree, packed: bool) -> PyTree:
     """Errors `[rows, units, components]` times an influence block: `[rows, *parameter]`."""
     if packed:
         return jax.tree.map(lambda leaf: jnp.einsum("ruk,ku...->ru...", errors, leaf), block)
@@ -219,7 +246,7 @@ def _apply(errors: Array, block: PyTree, packed: bool) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.tensordot(flat, leaf, axes=1), block)
 
 
-def _apply_batch(errors: Array, block: PyTree, packed: bool) -> PyTree:
+def apply_batch(errors: Array, block: PyTree, packed: bool) -> PyTree:
     """Errors `[batch, units, components]` times a batch of blocks, summed over the batch: `[*parameter]`."""
     if packed:
         return jax.tree.map(lambda leaf: jnp.einsum("buk,bku...->u...", errors, leaf), block)
