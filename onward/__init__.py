@@ -3,6 +3,7 @@
 from onward import cells as cells
 from onward import interop as interop
 from onward import losses as losses
+from onward import modules as modules
 from onward import networks as networks
 from onward import optimizers as optimizers
 from onward import tasks as tasks

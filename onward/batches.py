@@ -31,8 +31,8 @@ def batches(
     """
     if isinstance(source, Task):
         for step in itertools.count(start):
-            epoch = None if source.train_size is None else (step + 1) * batch_size / source.train_size
-            yield epoch, source.train_batch(seed, step, batch_size)
+            count = source.batches(batch_size)
+            yield count and (step + 1) / count, source.train_batch(seed, step, batch_size)
         return
     number, epoch = 0, 0
     while epoch < passes:

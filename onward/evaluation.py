@@ -21,8 +21,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss and the task's metrics over a whole split.
 
-    "loss" is the mean over sequences of the sum over time of weight times loss. Memory is bounded by the batch; the
-    devices share each batch, and a short last one is filled up, so that there is one compilation.
+    "loss" is the mean over sequences of the sum over time of weight times loss; for a task whose batches go on where
+    the last one ended, with their states, the mean over all weights. Memory is bounded by the batch; the devices share
+    each batch, and a short last one is filled up, so that there is one compilation.
     **Raises.** `ValueError` or `TypeError` where the split's samples do not fit the network.
     **Example.**
 
@@ -37,8 +38,9 @@ def evaluate(
 
 def over_batches(network: Network, samples: Iterable[Sample], loss: Callable, task: Task | None) -> dict[str, float]:
     """As `evaluate`, over any batches; without a task the loss alone."""
-    check, devices, size = Checker(network), None, 0
-    total, seen, sums = 0.0, 0, {}
+    check, devices, size, states = Checker(network), None, 0, None
+    total, seen, sums = 0.0, 0.0, {}
+    stateful, by_loss = (task.stateful, task.judged_by == "loss") if task is not None else (False, False)
     for number, sample in enumerate(samples):
         sample = check(f"evaluation batch {number}", sample)
         count = len(sample.weight)
@@ -47,8 +49,12 @@ def over_batches(network: Network, samples: Iterable[Sample], loss: Callable, ta
             devices = Devices(size)
             arrays, static = eqx.partition(network, eqx.is_array)
             network = eqx.combine(jax.device_put(arrays, devices.replicated), static)
-        output, losses = devices.copy(_forward(network, loss, devices.put(fill(sample, size))))
-        total, seen = total + float(np.sum(losses[:count])), seen + count
+        judged = task.loss if task is not None and by_loss else None
+        output, losses, states = _forward(network, loss, judged, states, devices.put(fill(sample, size)))
+        output, losses = devices.copy((output, losses))
+        states = states if stateful else None
+        total += float(np.sum(losses[:count]))
+        seen += float(np.sum(sample.weight)) if stateful else count
         if task is not None:
             output = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], output)  # noqa: B023 (used at once)
             for name, value in task.metrics(output, sample.target, sample.weight).items():
@@ -59,14 +65,18 @@ def over_batches(network: Network, samples: Iterable[Sample], loss: Callable, ta
 
 
 @eqx.filter_jit
-def _forward(network, loss, batch):
-    """Outputs [batch, time, ...] and losses [batch]."""
+def _forward(network, loss, judged, states, batch):
+    """Outputs [batch, time, ...], or what the loss `judged` says of them, losses [batch], and the states at the end."""
     network = network.effective()
     size = batch.weight.shape[0]
-    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), network.initial_state())
+    if states is None:
+        states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), network.initial_state())
     # The rule is of no account, since nothing is swept back; node by node is faster than step by step.
-    output = Window(network, Rule(time="none", depth="spatial"), states, batch.input).output
-    return output, jnp.sum(step_losses(loss, output, batch.target, batch.weight), axis=1)
+    linear = Window(network, Rule(time="none", depth="spatial"), states, batch.input)
+    output, losses = linear.output, step_losses(loss, linear.output, batch.target, batch.weight)
+    if judged is not None:
+        output = step_losses(judged, output, batch.target, jnp.ones_like(batch.weight))
+    return output, jnp.sum(losses, axis=1), linear.final
 
 
 def judge(

@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from onward.cells.base import Cell
 from onward.cells.contract import check_unit_local
+from onward.modules import resolve
 
 INPUT = "input"
 
@@ -71,6 +72,12 @@ class Network(eqx.Module):
         """Names of the cells, in topological order."""
         return tuple(name for name, _ in self.edges if isinstance(self.nodes[name], Cell))
 
+    @property
+    def reads_integers(self) -> bool:
+        """Whether the input is read by embeddings alone: one integer a step, with no axis of features."""
+        readers = [self.nodes[name] for name, parents in self.edges if INPUT in parents]
+        return all(isinstance(node, eqx.nn.Embedding) for node in readers)
+
     def ancestors(self, name: str) -> frozenset[str]:
         """Names of all nodes that `name` depends on within a step, itself included."""
         found = {name}
@@ -80,9 +87,26 @@ class Network(eqx.Module):
         return frozenset(found)
 
     def effective(self) -> "Network":
-        """The same network with every cell in its unit-local parameters."""
+        """The same network with every cell in its unit-local parameters, and every tied map given its weight."""
         cells = {name: self.nodes[name].effective() for name in self.recurrent_names}
-        return eqx.tree_at(lambda net: net.nodes, self, {**self.nodes, **cells}, is_leaf=lambda x: x is None)
+        return self._with_nodes(resolve({**self.nodes, **cells}))
+
+    def randomized(self, key: Array) -> "Network":
+        """The network as training has it for one batch, with dropped weights drawn; see `cells.WeightDrop`."""
+        keys = dict(zip(self.recurrent_names, jax.random.split(key, max(1, len(self.recurrent_names))), strict=False))
+        cells = {name: self.nodes[name].randomized(keys[name]) for name in keys}
+        return self._with_nodes({**self.nodes, **cells})
+
+    def fresh_states(self, states: dict[str, PyTree], key: Array) -> dict[str, PyTree]:
+        """Those of a batch `[batch, ...]` with what is random in them drawn anew; see `cells.LockedDropout`."""
+        fresh = {}
+        for number, (name, state) in enumerate(states.items()):
+            keys = jax.random.split(jax.random.fold_in(key, number), jax.tree.leaves(state)[0].shape[0])
+            fresh[name] = jax.vmap(self.nodes[name].fresh_state)(state, keys)
+        return fresh
+
+    def _with_nodes(self, nodes: dict[str, Any]) -> "Network":
+        return eqx.tree_at(lambda net: net.nodes, self, nodes, is_leaf=lambda x: x is None)
 
     def initial_state(self) -> dict[str, PyTree]:
         """State of every cell before the first step."""
@@ -101,9 +125,14 @@ class Network(eqx.Module):
         return new, values[self.output]
 
     def unroll(
-        self, inputs: Float[Array | np.ndarray, "time features"], states: dict[str, PyTree] | None = None
+        self,
+        inputs: Float[Array | np.ndarray, "time features"] | Int[Array | np.ndarray, " time"],
+        states: dict[str, PyTree] | None = None,
     ) -> PyTree:
-        """Outputs `[time, ...]` for `inputs` `[time, features]`, from `states` (the initial ones by default)."""
+        """Outputs `[time, ...]` for `inputs` `[time, features]`, or integers `[time]` where embeddings read them.
+
+        They start from `states`, by default the initial ones.
+        """
         network = self.effective()
         states = network.initial_state() if states is None else states
         _, outputs = jax.lax.scan(lambda s, x: network.step(s, x), states, inputs)
@@ -153,7 +182,7 @@ def is_recurrent(network: Network) -> PyTree:
         if len(path) < 3:
             return False
         node = network.nodes[path[1].key]
-        return isinstance(node, Cell) and getattr(path[2], "name", None) in node.recurrent
+        return isinstance(node, Cell) and any(getattr(part, "name", None) in node.recurrent for part in path[2:])
 
     return jax.tree_util.tree_map_with_path(mark, eqx.filter(network, eqx.is_inexact_array))
 
@@ -205,11 +234,14 @@ def _infer_input_size(network):
 
 def _check_sizes(network):
     """Evaluate shapes node by node; returns the output's size, or None where the input's size is not known."""
-    if network.input_size is None:
+    if network.input_size is None and not network.reads_integers:
         return None
     values = {INPUT: jax.ShapeDtypeStruct((network.input_size,), jnp.result_type(float))}
+    if network.reads_integers:
+        values = {INPUT: jax.ShapeDtypeStruct((), jnp.int32)}
+    nodes = resolve(network.nodes)
     for name, parents in network.edges:
-        node = network.nodes[name]
+        node = nodes[name]
         read = jax.eval_shape(lambda v, name=name, parents=parents: gather(v, name, parents), values)
         if isinstance(node, Cell):
             if read.shape != (node.input_size,):

@@ -85,7 +85,7 @@ def train(
     log: str | os.PathLike | None = None,
     tensorboard: str | os.PathLike | None = None,
     on_event: Callable[[Event], None] | None = None,
-    stateful: bool = False,
+    stateful: bool | Literal["epoch"] | None = None,
     at_anchor: bool = False,
     align_every: int | None = None,
     config: Mapping[str, Any] | None = None,
@@ -100,7 +100,9 @@ def train(
     `steps` or `epochs`: how long, counted from the start of the run, not from where it is resumed; an iterable with
     neither is read once.
     `window`: None updates once from the whole sequence, k after every k steps; what a length leaves over k is a shorter
-    last window. The carry starts anew with each batch or, if `stateful`, lives on into the next.
+    last window.
+    `stateful`: whether the carry lives on from batch to batch (True), and that until an epoch's end ("epoch"), or
+    starts anew with each. None goes by the task: "epoch" for texts, where a batch goes on where the last one ended.
     `windows_per_sequence`: K in place of `window`: windows of floor(length / K) steps and a shorter one of what is
     left over; "sqrt" is K = floor(sqrt(length)), which is the default with an optimizer that has `onward.fptt`.
     `intermediate`: losses on the way for a task that asks at the end; see `IntermediateLosses`.
@@ -130,6 +132,8 @@ def train(
     if window is None and windows_per_sequence is None:
         shapes = jax.eval_shape(optimizer.init, eqx.filter(network, eqx.is_inexact_array))
         windows_per_sequence = "sqrt" if uses_fptt(shapes) else None
+    if stateful is None:
+        stateful = "epoch" if task is not None and task.stateful else False
     settings = {"seed": seed, "batch_size": batch_size, "window": window, "stateful": stateful}
     settings |= {"windows_per_sequence": windows_per_sequence, "at_anchor": at_anchor or None}
     settings |= {"intermediate": repr(intermediate) if intermediate else None}
@@ -144,11 +148,11 @@ def train(
         first = next(stream)
         size, stream = len(check("training batch 0", first[1]).weight), itertools.chain([first], stream)
     if task is not None and epochs is not None:
-        steps = math.ceil(epochs * cast(int, task.train_size) / batch_size)
+        steps = math.ceil(epochs * cast(float, task.batches(batch_size)))
     devices, static = Devices(size), eqx.partition(network, eqx.is_inexact_array)[1]
     period = intermediate.epoch if intermediate else None
-    if task is not None and task.train_size is not None:
-        period = period or max(1, round(task.train_size / batch_size))
+    if task is not None:
+        period = period or max(1, round(task.batches(batch_size) or 0)) if task.train_size else period
     plan = Plan(window, windows_per_sequence, stateful, intermediate, period)
     state = initial_state(network, algorithm, optimizer, seed, plan, size, devices)
     state, best = restore_state(checkpoint, state, devices) if checkpoint and header else (state, None)

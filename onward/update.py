@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward import checkpoint as checkpoints
-from onward.algorithms import Algorithm
+from onward.algorithms import Algorithm, Carry
 from onward.batches import Devices
 from onward.intermediate import IntermediateLosses
 from onward.network import Network
@@ -42,7 +42,7 @@ class Plan:
 
     window: int | None = None
     windows_per_sequence: int | Literal["sqrt"] | None = None
-    stateful: bool = False
+    stateful: bool | Literal["epoch"] = False
     intermediate: IntermediateLosses | None = None
     epoch: int | None = None  # batches
 
@@ -70,48 +70,60 @@ def make_update(
     """The compiled function that takes the state through one batch; it uses up the state that it is given."""
     full = optax.with_extra_args_support(optimizer)
 
-    def gradient(parameters, loss, carry, piece):
+    def gradient(parameters, way, carry, piece):
+        static, loss = way
         carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, piece)
         # The derivative by a complex parameter, as JAX has it, is the conjugate of the direction of steepest ascent.
         return carry, estimate, jax.tree.map(jnp.conj, estimate.gradient)
 
-    def learn(state, loss, piece):
-        carry, estimate, found = gradient(state.parameters, loss, state.carry, piece)
+    def learn(state, way, piece):
+        carry, estimate, found = gradient(state.parameters, way, state.carry, piece)
         updates, memory = full.update(found, state.optimizer, state.parameters, value=estimate.loss)
         parameters = optax.apply_updates(state.parameters, updates)
         again = None
         if uses_fptt(memory, "paper"):
-            again = gradient(parameters, loss, state.carry, piece)[2]
+            again = gradient(parameters, way, state.carry, piece)[2]
         parameters, memory = settle(parameters, memory, again)
         state = state._replace(parameters=parameters, optimizer=memory, carry=carry)
         answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output) if plan.intermediate else None
         return state, (answer, estimate.loss, optax.tree.norm(found))
 
-    def windows(state, loss, batch):
-        """Learn from window after window: the state, and the outputs at the end, loss and norm of each."""
+    def windows(state, way, batch):
+        """Learn from window after window: the state, and the outputs at the end, loss and norm of each.
+
+        `way`: the part of the network that is not learnt, and the loss.
+        """
         size = plan.steps(batch.length)
         count, rest = divmod(batch.length, size)
         cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
         single = lambda figures: jax.tree.map(lambda leaf: leaf[None], figures)  # noqa: E731
         if count == 1:
-            state, figures = learn(state, loss, cut(0, size))
+            state, figures = learn(state, way, cut(0, size))
             figures = single(figures)
         else:
-            state, figures = lax.scan(lambda s, at: learn(s, loss, cut(at, size)), state, jnp.arange(count) * size)
+            state, figures = lax.scan(lambda s, at: learn(s, way, cut(at, size)), state, jnp.arange(count) * size)
         if rest:
-            state, last = learn(state, loss, cut(count * size, rest))
+            state, last = learn(state, way, cut(count * size, rest))
             figures = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), figures, single(last))
         return state, figures
 
     def update(state, batch):
         state = state._replace(count=state.count + 1)
-        if not plan.stateful:
-            network, key = eqx.combine(state.parameters, static), jax.random.fold_in(state.key, state.count)
-            state = state._replace(carry=algorithm.init(network, key=key, batch=batch.weight.shape[0]))
+        network, key = eqx.combine(state.parameters, static), jax.random.fold_in(state.key, state.count)
+        carry = state.carry
+        if plan.stateful is not True:
+            carry = algorithm.init(network, key=key, batch=batch.weight.shape[0])
+        if plan.stateful == "epoch":
+            ended = (state.count - 1) % cast(int, plan.epoch) == 0
+            carry = jax.tree.map(lambda new, old: jnp.where(ended, new, old), carry, state.carry)
+        for_weights, for_states = jax.random.split(key)
+        states = network.fresh_states(carry.states, for_states)
+        state = state._replace(carry=Carry(states, carry.memory))
+        drawn = eqx.partition(network.randomized(for_weights), eqx.is_inexact_array)[1]
         asked, asking = batch, loss
         if plan.intermediate is not None:
             asked, asking = plan.intermediate.apply(state.intermediate, batch, plan.steps(batch.length), loss)
-        state, (answers, losses, norms) = windows(state, asking, asked)
+        state, (answers, losses, norms) = windows(state, (drawn, asking), asked)
         if plan.intermediate is not None:
             answer = jax.tree.map(lambda leaf: leaf[-1], answers)
             renew = state.count % plan.epoch == 0 if plan.epoch else jnp.asarray(False)

@@ -4,6 +4,8 @@ from onward.cells.base import Cell as Cell
 from onward.cells.base import FactoredCell as FactoredCell
 from onward.cells.diagonal import LRU as LRU
 from onward.cells.diagonal import IndRNN as IndRNN
+from onward.cells.dropout import LockedDropout as LockedDropout
+from onward.cells.dropout import WeightDrop as WeightDrop
 from onward.cells.gated import GRU as GRU
 from onward.cells.gated import LSTM as LSTM
 from onward.cells.pooling import CumulativeMean as CumulativeMean

@@ -61,6 +61,16 @@ class Cell(eqx.Module):
         """The same cell in parameters that keep the contract; itself, unless its natural parameters do not."""
         return self
 
+    def randomized(self, key: Array) -> "Cell":
+        """The cell as training is to have it for one batch: with its weights' dropout drawn, if there is any."""
+        del key
+        return self
+
+    def fresh_state(self, state: State, key: Array) -> State:
+        """`state` as training is to have it at the start of a batch: with what is random in it drawn."""
+        del key
+        return state
+
     @property
     def invertible(self) -> bool:
         """Whether there is an `inverse`."""

@@ -119,7 +119,7 @@ class TrainConfig(RunConfig):
     patience: Count = None
     """Stop after so many looks at the validation set without a new best."""
     stateful: bool = False
-    """Carry states and traces over from batch to batch instead of starting each sequence anew."""
+    """Carry states and traces over from batch to batch instead of starting each sequence anew (texts always do)."""
     tensorboard: bool = False
     """Also write TensorBoard event files into the run's folder (needs the extra: pip install 'onward[tensorboard]')."""
 

@@ -16,6 +16,7 @@ from onward.cli.errors import UsageError
 from onward.cli.specs import Spec, call, choose, options_of, parse, sentence
 from onward.network import Network
 from onward.tasks import TASKS, Task
+from onward.tasks.language import LanguageModel
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "bptt": algorithms.BPTT,
@@ -102,16 +103,21 @@ def make_task(text: str) -> Task:
 def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     """The network of `config` with the task's sizes; initial weights are a function of `seed` alone."""
     pooling = wants_pooling(task) if config.pooling == "auto" else config.pooling == "on"
-    sizes: dict[str, Any] = {"units": config.units, "layers": config.layers, "pooling": pooling}
+    text = isinstance(task, LanguageModel)
+    sizes: dict[str, Any] = {"units": config.units, "layers": config.layers}
+    sizes |= {} if text and config.kind == "stack" else {"pooling": pooling}
     if config.kind == "lru-blocks":
-        make = functools.partial(networks.lru_blocks, width=config.width, r_min=config.r_min, r_max=config.r_max)
+        ring = {"r_min": config.r_min, "r_max": config.r_max, "width": config.width, "embed": text}
+        make = functools.partial(networks.lru_blocks, task.input_size, task.output_size, **ring)
     else:
         spec = parse(config.cell, "cell")
         cell = choose(spec, CELLS, "cell")
-        make = functools.partial(networks.cell_stack, cell, **options_of(cell, spec, "cell"))
+        stacked = functools.partial(networks.cell_stack, cell, task.input_size, task.output_size)
+        of_text = functools.partial(networks.language_model, task.output_size, cell=cell)
+        make = functools.partial(of_text if text else stacked, **options_of(cell, spec, "cell"))
     try:
         # Compiled as one function, since a dozen small ones take several times as long.
-        build = eqx.filter_jit(lambda key: make(task.input_size, task.output_size, key=key, **sizes))
+        build = eqx.filter_jit(lambda key: make(key=key, **sizes))
         return build(jax.random.key(seed))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the network cannot be built: {sentence(error)}") from error

@@ -59,7 +59,7 @@ def with_steps(config: R, task: Task) -> R:
 
 def epoch_steps(task: Task, batch_size: int) -> int:
     """Batches in an epoch; for a task without epochs, in 1,000 batches."""
-    return GENERATED_STEPS if task.train_size is None else math.ceil(task.train_size / batch_size)
+    return math.ceil(task.batches(batch_size) or GENERATED_STEPS)
 
 
 def check_choice(choice: Choice, network: Network, task: Task) -> None:
@@ -128,7 +128,7 @@ class Job:
             optimizer=self.optimizer(),
             loss=self.task.loss,
             window=self.choice.window,
-            stateful=self.stateful,
+            stateful=self.stateful or self.task.stateful,
             budget=budget,
         )
         if not cost.declined:
@@ -155,7 +155,7 @@ class Job:
             resume=config.resume,
             log=self.folder / METRICS,
             on_event=on_event,
-            stateful=self.stateful,
+            stateful=self.stateful or None,
             align_every=config.align_every or None,
             config={**known, "algorithm": self.choice.text},
             **options,

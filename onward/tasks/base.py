@@ -26,6 +26,8 @@ class Task(abc.ABC):
     and output. `length`: steps in a sequence. `train_size`: examples in an epoch, `None` if they are generated without
     end. `loss`: `loss(output, target) -> scalar` for one step. `options`: what the task was made with, defaults
     included. `primary`: the entry of `summarise` to judge a network by, and `higher_is_better`: in which direction.
+    `stateful`: whether a batch goes on where the last one ended, in each of its sequences; then states live on.
+    `judged_by`: what `metrics` gets, "output" or the "loss" of each step `[batch, time]`, without its weight.
 
     **Not to be confused with** an environment: a task does not depend on what the network does.
     """
@@ -33,6 +35,8 @@ class Task(abc.ABC):
     name: ClassVar[str]
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    stateful: ClassVar[bool] = False
+    judged_by: ClassVar[Literal["output", "loss"]] = "output"
     input_size: int
     output_size: int
     length: int
@@ -47,6 +51,10 @@ class Task(abc.ABC):
         **Raises.** `ValueError` if a seed or step is negative or the batch is empty.
         """
 
+    def batches(self, batch_size: int) -> float | None:
+        """Batches in an epoch, which need not be whole; None where examples are generated without end."""
+        return None if self.train_size is None else self.train_size / batch_size
+
     @abc.abstractmethod
     def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
         """The fixed examples of a split, once each and always in the same order; the last batch may be short.
@@ -58,8 +66,8 @@ class Task(abc.ABC):
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Sums over a batch of whole sequences, and the "count" they are over, to be added up over batches.
 
-        **Arguments.** `output` `[batch, time, output_size]`, `target` and `weight` as in the batch's `Sample`; all
-        three without the batch axis for one sequence.
+        **Arguments.** `output` `[batch, time, output_size]`, or as `judged_by` says, `target` and `weight` as in the
+        batch's `Sample`; all three without the batch axis for one sequence.
         """
 
     def summarise(self, sums: Mapping[str, float]) -> dict[str, float]:

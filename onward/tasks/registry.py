@@ -7,6 +7,7 @@ from onward.tasks.adding import Adding
 from onward.tasks.base import Task
 from onward.tasks.copy import Copy
 from onward.tasks.delayed_xor import DelayedXOR
+from onward.tasks.language import PTB, Brown, BrownCharacters, PTBCharacters
 from onward.tasks.mnist98 import MNIST98
 from onward.tasks.pixels import (
     PermutedFashionMNIST,
@@ -26,6 +27,10 @@ _CLASSES = (
     SequentialFashionMNIST,
     PermutedFashionMNIST,
     SequentialCIFAR10,
+    PTB,
+    PTBCharacters,
+    Brown,
+    BrownCharacters,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in _CLASSES}
 

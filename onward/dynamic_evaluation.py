@@ -1,0 +1,107 @@
+"""Dynamic evaluation: a network that goes on learning from the text that it is tested on, after it was judged on it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from onward.algorithms import BPTT, Algorithm
+from onward.network import Network
+from onward.sample import Sample
+from onward.tasks.base import Split, Task
+from onward.unroll import step_losses
+
+
+def evaluate(
+    network: Network,
+    task: Task,
+    split: Split = "test",
+    *,
+    optimizer: optax.GradientTransformation,
+    algorithm: Algorithm | None = None,
+    batch_size: int = 1,
+) -> dict[str, float]:
+    """The task's metrics of a split, where after every batch the network learns from it, with its states living on.
+
+    Each batch is judged by parameters that have not seen it; `network` itself stays as it is.
+
+    **Arguments.** `task`: one that is judged by its loss, such as a text; its `length` is how often the network learns.
+    `optimizer`: see `optimizer` of this module for the published one. `algorithm`: where gradients come from, BPTT by
+    default. `batch_size`: 1 reads the split as one piece, as published.
+    **Raises.** `ValueError` for a task that is judged by outputs.
+    **Source.** Krause, Kahembwe, Murray and Renals 2018, arXiv:1709.07432, section 2.
+    """
+    if task.judged_by != "loss":
+        raise ValueError(
+            f"dynamic evaluation needs a task that is judged by its loss, such as 'ptb', not {task.name!r}"
+        )
+    algorithm = BPTT() if algorithm is None else algorithm
+    parameters, static = eqx.partition(network, eqx.is_inexact_array)
+
+    @jax.jit
+    def learn(parameters, memory, carry, batch):
+        network = eqx.combine(parameters, static)
+        carry, estimate = algorithm.run(network, task.loss, carry, batch)
+        losses = step_losses(task.loss, estimate.output, batch.target, jnp.ones_like(batch.weight))
+        updates, memory = optimizer.update(jax.tree.map(jnp.conj, estimate.gradient), memory, parameters)
+        return optax.apply_updates(parameters, updates), memory, carry, losses
+
+    memory, carry, sums = optimizer.init(parameters), None, {}
+    for batch in task.evaluation(split, batch_size):
+        if carry is None:
+            carry = algorithm.init(network, key=jax.random.key(0), batch=len(batch.weight))
+        parameters, memory, carry, losses = learn(parameters, memory, carry, batch)
+        for name, value in task.metrics(np.asarray(losses), batch.target, batch.weight).items():
+            sums[name] = sums.get(name, 0.0) + value
+    return task.summarise(sums)
+
+
+def optimizer(
+    network: Network, mean_square: PyTree, learning_rate: float, decay: float = 0.0, eps: float = 1e-5
+) -> optax.GradientTransformation:
+    """Steps divided by what gradients were in training, and a pull back to the trained parameters theta_g.
+
+        theta <- theta - eta g / (root + eps) + min(decay root / mean(root), 1) (theta_g - theta),  root = sqrt(MS)  (1)
+
+    **Arguments.** `network`: as trained. `mean_square`: MS, from the function of this name. `learning_rate` eta, about
+    1e-4 to 1e-2; `decay`, about 1e-3 to 1e-2.
+    **Source.** Krause et al. 2018, eqs. 5 to 7.
+    """
+    trained = eqx.filter(network, eqx.is_inexact_array)
+    root = jax.tree.map(jnp.sqrt, mean_square)
+    count = sum(leaf.size for leaf in jax.tree.leaves(root))
+    mean = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(root)) / count
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        def move(g, r, now, then):
+            return -learning_rate * g / (r + eps) + jnp.minimum(decay * r / mean, 1) * (then - now)
+
+        return jax.tree.map(move, updates, root, params, trained), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def mean_square(network: Network, batches: Iterable[Sample], loss: Any, algorithm: Algorithm | None = None) -> PyTree:
+    """The mean over training batches of the squared gradient, by parameter; states live on from batch to batch."""
+    algorithm = BPTT() if algorithm is None else algorithm
+    parameters, static = eqx.partition(network, eqx.is_inexact_array)
+
+    @jax.jit
+    def add(total, carry, batch):
+        carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, batch)
+        return jax.tree.map(lambda t, g: t + jnp.abs(g) ** 2, total, estimate.gradient), carry
+
+    total, carry, count = jax.tree.map(lambda leaf: jnp.zeros_like(jnp.abs(leaf)), parameters), None, 0
+    for batch in batches:
+        if carry is None:
+            carry = algorithm.init(network, key=jax.random.key(0), batch=len(batch.weight))
+        total, carry = add(total, carry, batch)
+        count += 1
+    if not count:
+        raise ValueError("`batches` is empty; give some of the training batches")
+    return jax.tree.map(lambda leaf: leaf / count, total)

@@ -1,0 +1,89 @@
+"""Memoryless modules that language models share."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from onward.cells.base import positive_sizes, uniform
+
+
+class Tied(eqx.Module):
+    """An affine map with the weight of another node of the network, such as the embedding that it reads words by.
+
+        y = W x + bias,   W [outputs, inputs] the `weight` of node `source`      (1)
+
+    The weight is the network's once: its gradient is the sum of what comes from both places, with every algorithm.
+    `Network.effective` puts an `eqx.nn.Linear` in its place; it may be part of another module.
+
+    **Raises.** `KeyError` where the network has no such node; `ValueError` where the weight is of another shape.
+    **Source.** Press and Wolf 2017, arXiv:1608.05859; Inan, Khosravi and Socher 2017, arXiv:1611.01462.
+    """
+
+    bias: Float[Array, " outputs"]
+    source: str = eqx.field(static=True)
+    inputs: int = eqx.field(static=True)
+
+    def __init__(self, source: str, inputs: int, outputs: int):
+        positive_sizes(inputs=inputs, outputs=outputs)
+        self.source, self.inputs, self.bias = source, inputs, jnp.zeros(outputs)
+
+    def resolved(self, nodes: dict[str, Any]) -> eqx.nn.Linear:
+        """The map, given the network's nodes."""
+        if self.source not in nodes:
+            raise KeyError(f"a tied map takes its weight from node {self.source!r}, which the network does not have")
+        weight = nodes[self.source].weight
+        shape = (len(self.bias), self.inputs)
+        if weight.shape != shape:
+            raise ValueError(
+                f"a tied map wants a weight of shape {shape}, but that of {self.source!r} is {weight.shape}"
+            )
+        linear = eqx.filter_eval_shape(eqx.nn.Linear, self.inputs, len(self.bias), key=jax.random.key(0))
+        return eqx.tree_at(lambda m: (m.weight, m.bias), linear, (weight, self.bias))
+
+    def __call__(self, input: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        raise ValueError(f"a tied map needs the weight of node {self.source!r}; call `network.effective()` first")
+
+
+class MixtureOfSoftmaxes(eqx.Module):
+    """Several softmaxes mixed, whose logarithm one matrix of low rank could not give.
+
+        log sum_k pi_k softmax(decoder(tanh(latent_k x + b_k))),   pi = softmax(prior x)      (1)
+
+    The result is a vector of log-probabilities, which `losses.cross_entropy` takes like any logits.
+
+    **Shapes.** Input [`inputs`], between [`softmaxes`, `size`], output as `decoder` gives it: a map from [size], an
+    `eqx.nn.Linear` or a `Tied` one.
+    **Source.** Yang, Dai, Salakhutdinov and Cohen 2018, arXiv:1711.03953, eq. 1.
+    """
+
+    prior: eqx.nn.Linear
+    latent: eqx.nn.Linear
+    decoder: Any
+    size: int = eqx.field(static=True)
+
+    def __init__(self, inputs: int, size: int, softmaxes: int, decoder: Any, *, key: Array):
+        positive_sizes(inputs=inputs, size=size, softmaxes=softmaxes)
+        first, second = jax.random.split(key)
+        self.prior = eqx.nn.Linear(inputs, softmaxes, use_bias=False, key=first)
+        self.latent = eqx.nn.Linear(inputs, softmaxes * size, key=second)
+        self.decoder, self.size = decoder, size
+
+    def __call__(self, input: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        latent = jnp.tanh(self.latent(input)).reshape(-1, self.size)
+        parts = jax.nn.log_softmax(jax.vmap(self.decoder)(latent))
+        return jax.nn.logsumexp(parts + jax.nn.log_softmax(self.prior(input))[:, None], axis=0)
+
+
+def embedding(vocabulary: int, size: int, *, key: Array) -> eqx.nn.Embedding:
+    """A vector for each token, entries uniform in +-0.1 as language models start theirs."""
+    positive_sizes(vocabulary=vocabulary, size=size)
+    return eqx.nn.Embedding(weight=uniform(key, (vocabulary, size), 0.1))
+
+
+def resolve(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The nodes with every `Tied` map given its weight."""
+    tied = lambda node: isinstance(node, Tied)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf.resolved(nodes) if tied(leaf) else leaf, nodes, is_leaf=tied)
