@@ -1,6 +1,8 @@
 """Language models: their modules, tasks, perplexity and training, against loops written out here."""
 
+import csv
 import itertools
+import json
 
 import equinox as eqx
 import jax
@@ -11,8 +13,11 @@ import pytest
 
 import onward as ow
 from onward import dynamic_evaluation
+from onward.cli import main
 from onward.data.text import Corpus
 from onward.modules import MixtureOfSoftmaxes, Tied
+from onward.reproduce import language
+from onward.reproduce.language import PTB300, LanguageSettings
 from onward.tasks.language import LanguageModel
 
 WORDS = 7
@@ -236,6 +241,40 @@ def test_embeddings_read_integers_and_networks_know_it():
     np.testing.assert_allclose(np.exp(net.unroll(jnp.arange(5))).sum(axis=-1), 1, rtol=1e-5)
     blocks = ow.networks.lru_blocks(WORDS, WORDS, width=4, units=3, layers=1, embed=True, key=jax.random.key(0))
     assert blocks.unroll(jnp.arange(5)).shape == (5, WORDS)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The little text as a task that has a name."""
+    monkeypatch.setitem(ow.tasks.TASKS, "little", Little)
+
+
+@pytest.mark.parametrize("kind", ["stack", "lru-blocks"])
+def test_the_command_line_trains_and_judges_texts(kind, registered, tmp_path, capsys):
+    run = ["train", "--task", "little:length=6", "--network.kind", kind, "--network.units", "3", "--steps", "3"]
+    run += ["--network.layers", "1", "--network.width", "4", "--batch-size", "4", "--out", str(tmp_path)]
+    run += ["--algorithm", "snap1@3", "--network.cell", "gru"]
+    assert main(run) == 0
+    assert "perplexity" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["perplexity"] == pytest.approx(np.exp(said["loss"]), rel=1e-5)
+
+
+def test_the_studies_of_texts(monkeypatch, tmp_path):
+    monkeypatch.setattr(language, "make", lambda name, **options: Little(**options))
+    settings = LanguageSettings(steps=4, length=6, windows=2, batch_size=3, units=4, judged=2, alphas=(0.5, 0.01))
+    monkeypatch.setattr(PTB300, "quick", settings)
+    assert main(["reproduce", "ptb300", "--quick", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["BPTT", "windows, no regulariser", "FPTT", "FPTT"]
+    assert len({row["perplexity"] for row in rows}) == 4
+    assert [row["at_anchor"] == "nan" for row in rows] == [True, True, False, False]
+    assert all(len(row["curve"].split()) == 2 for row in rows)
+    text = (tmp_path / "findings.md").read_text()
+    assert "| ptb | FPTT, alpha 0.5 | 0.8 |" in text
+    assert (tmp_path / "ptb300.png").exists()
 
 
 def test_published_texts_as_tasks():

@@ -181,6 +181,9 @@ class ReproduceConfig:
                 "psmnist",
                 "architectures",
                 "auxiliary-loss",
+                "fptt-online",
+                "ptb300",
+                "alpha",
             ]
         ],
         tyro.conf.arg(metavar="STUDY"),

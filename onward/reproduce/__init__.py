@@ -13,6 +13,9 @@ STUDIES = {
     "smnist": "onward.reproduce.images.SequentialImages",
     "psmnist": "onward.reproduce.images.PermutedImages",
     "architectures": "onward.reproduce.images.Architectures",
+    "fptt-online": "onward.reproduce.images.OnlineFPTT",
+    "ptb300": "onward.reproduce.language.PTB300",
+    "alpha": "onward.reproduce.language.Alpha",
     "auxiliary-loss": "onward.reproduce.images.AuxiliaryLoss",
 }
 

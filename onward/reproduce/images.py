@@ -9,22 +9,26 @@ import numpy as np
 import optax
 
 from onward import cells, networks
-from onward.algorithms import BPTT
+from onward.algorithms import BPTT, RTRL, EProp, SnAp
 from onward.data import load_cifar10
 from onward.evaluation import evaluate
 from onward.figures import COLOURS, DASHES
 from onward.intermediate import IntermediateLosses
 from onward.optimizers import fptt
+from onward.reproduce.adding import Method
 from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import make
 from onward.training import train, updates_per_batch
 
-CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "antisymmetric": cells.AntisymmetricRNN}
-METHODS = {  # windows, losses on the way, alpha
-    "BPTT": (1, False, None),
-    "BPTT, auxiliary loss": (1, True, None),
-    "windows, no regulariser": (None, True, None),
-    "FPTT": (None, True, 0.1),
+CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "antisymmetric": cells.AntisymmetricRNN, "LRU": cells.LRU}
+OPTIONS: dict[str, dict[str, Any]] = {"LRU": {"r_min": 0.9}}
+ALGORITHMS = {"BPTT": BPTT(), "e-prop": EProp(), "SnAp(1)": SnAp(1), "RTRL": RTRL()}
+METHODS = {
+    "BPTT": Method(windows=False, losses=False),
+    "BPTT, auxiliary loss": Method(windows=False),
+    "windows, no regulariser": Method(),
+    "FPTT": Method(alpha=0.1),
+    "FPTT, linear 1/2": Method(alpha=0.1, linear=0.5),
 }
 # Test accuracies of the paper's tables 2, 3 and 6 after 200 epochs, in percent.
 PUBLISHED = {
@@ -66,25 +70,28 @@ class Images(Study):
     batch = 128
     tasks: tuple[str, ...] = ()
     cells: tuple[str, ...] = ("LSTM",)
+    algorithms: tuple[str, ...] = ("BPTT",)
     methods: tuple[str, ...] = ("BPTT", "FPTT")
 
     def points(self, settings: ImageSettings, seed: int) -> Sequence[Row]:
         return [
-            {"task": task, "cell": cell, "method": method, "seed": seed}
+            {"task": task, "cell": cell, "algorithm": algorithm, "method": method, "seed": seed}
             for task in (self.tasks or (_table_task(),))
             for cell in self.cells
+            for algorithm in self.algorithms
             for method in self.methods
         ]
 
     def measure(self, settings: ImageSettings, point: Row, earlier: Sequence[Row]) -> Row:
         task = make(point["task"], validation=settings.validation)
-        windows, losses, alpha = METHODS[point["method"]]
-        kind, seed, count = CELLS[point["cell"]], point["seed"], windows or settings.windows
-        network = networks.cell_stack(
-            kind, task.input_size, task.output_size, units=settings.units, key=jax.random.key(seed)
-        )
+        method, seed = METHODS[point["method"]], point["seed"]
+        count = settings.windows if method.windows else 1
+        kind, options = CELLS[point["cell"]], OPTIONS.get(point["cell"], {})
+        sizes = {"units": settings.units, "key": jax.random.key(seed)}
+        network = networks.cell_stack(kind, task.input_size, task.output_size, **sizes, **options)
         updates = settings.steps * updates_per_batch(task.length, None, count)
         drops = {int(share * updates): 0.1 for share in settings.drops}
+        pull = [fptt(method.alpha, linear=method.linear)] if method.alpha else []
         parts = [
             optax.clip_by_global_norm(settings.clip),
             optax.adam(optax.piecewise_constant_schedule(settings.rate, drops)),
@@ -93,12 +100,14 @@ class Images(Study):
             trained = train(
                 network,
                 task,
-                algorithm=BPTT(),
-                optimizer=optax.chain(*([fptt(alpha)] if alpha else []), *parts),
+                algorithm=ALGORITHMS[point["algorithm"]],
+                optimizer=optax.chain(*pull, *parts),
                 steps=settings.steps,
                 batch_size=settings.batch_size,
                 windows_per_sequence=count,
-                intermediate=IntermediateLosses(None if windows is None else settings.windows) if losses else None,
+                intermediate=IntermediateLosses(None if method.windows else settings.windows)
+                if method.losses
+                else None,
                 validate_every=max(1, settings.steps // settings.judged),
                 keep_best=False,
                 seed=seed,
@@ -121,8 +130,10 @@ class Images(Study):
             for row in (row for row in rows if row["task"] == task):
                 curve = [100 * value for value in read_curve(row)]
                 colour = COLOURS[self.methods.index(row["method"]) % len(COLOURS)]
-                dash = DASHES[self.cells.index(row["cell"]) % len(DASHES)]
-                label = row["method"] if len(self.cells) == 1 else f"{row['cell']}, {row['method']}"
+                kinds = [(cell, algorithm) for cell in self.cells for algorithm in self.algorithms]
+                dash = DASHES[kinds.index((row["cell"], row["algorithm"])) % len(DASHES)]
+                shown = (row["cell"], len(self.cells)), (row["algorithm"], len(self.algorithms)), (row["method"], 2)
+                label = ", ".join(name for name, count in shown if count > 1)
                 places = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["steps"]
                 axis.plot(places, curve, color=colour, linestyle=dash, label=label)
             axis.set_title(task, fontsize=9)
@@ -133,10 +144,11 @@ class Images(Study):
         return {self.name: figure}
 
     def describe(self, rows: Sequence[Row]) -> str:
-        lines = ["| task | cell | method | batches | test accuracy | the paper | seconds a batch |", "|" + "---|" * 7]
+        lines = ["| task | cell | gradient | method | batches | test accuracy | the paper | seconds a batch |"]
+        lines.append("|" + "---|" * 8)
         for row in rows:
-            known = PUBLISHED.get((row["task"], row["cell"], row["method"]))
-            names = " | ".join(row[key] for key in ("task", "cell", "method"))
+            known = PUBLISHED.get((row["task"], row["cell"], row["method"])) if row["algorithm"] == "BPTT" else None
+            names = " | ".join(row[key] for key in ("task", "cell", "algorithm", "method"))
             paper = f"{known:.2f} % in 200 epochs" if known else ""
             figures = f"{row['steps']:,} | {row['accuracy']:.2%} | {paper} | {row['batch_seconds']:.3f}"
             lines.append(f"| {names} | {figures} |")
@@ -180,10 +192,27 @@ class Architectures(Images):
     full = replace(Images.full, steps=650)
 
 
+class OnlineFPTT(Images):
+    """Beyond the paper: windows whose gradient knows of those before."""
+
+    name = "fptt-online"
+    summary = "FPTT on online gradients: windows of permuted MNIST with e-prop, SnAp(1) and RTRL in place of BPTT."
+    tasks = ("psmnist",)
+    cells = ("GRU", "LRU")
+    algorithms = tuple(ALGORITHMS)  # of a layer of LRUs RTRL, SnAp(1) and e-prop give the same gradient
+    methods = ("windows, no regulariser", "FPTT", "FPTT, linear 1/2")
+    full = replace(Images.full, steps=600, units=32, batch_size=32, windows=28)
+    quick = replace(Images.quick, steps=8, units=4, batch_size=8, windows=28, judged=2, validation=100)
+
+    def points(self, settings: ImageSettings, seed: int) -> Sequence[Row]:
+        points = super().points(settings, seed)
+        return [p for p in points if (p["cell"], p["algorithm"]) not in (("LRU", "e-prop"), ("LRU", "SnAp(1)"))]
+
+
 class AuxiliaryLoss(Images):
     """Table 3."""
 
     name = "auxiliary-loss"
     summary = "FPTT's losses on the way and its windows, each alone, on CIFAR-10 or else permuted Fashion-MNIST."
-    methods = tuple(METHODS)
+    methods = ("BPTT", "BPTT, auxiliary loss", "windows, no regulariser", "FPTT")
     full = replace(Images.full, steps=650)
