@@ -261,6 +261,36 @@ def test_the_command_line_trains_and_judges_texts(kind, registered, tmp_path, ca
     assert said["perplexity"] == pytest.approx(np.exp(said["loss"]), rel=1e-5)
 
 
+def test_fptt_from_the_command_line_is_that_of_the_library(tmp_path):
+    """Windows of sqrt(T), losses on the way and the constants reach the training as they were given."""
+    run = [
+        "train",
+        "--task",
+        "delayed-xor:delay=10",
+        "--network.kind",
+        "stack",
+        "--network.layers",
+        "1",
+        "--steps",
+        "4",
+    ]
+    run += ["--network.units", "3", "--network.cell", "gru", "--batch-size", "4", "--align-every", "0"]
+    run += ["--losses-on-the-way", "--optimizer.fptt", "0.4", "--optimizer.fptt-linear", "0.5", "--out", str(tmp_path)]
+    run += ["--optimizer.schedule", "constant", "--optimizer.warmup", "0", "--optimizer.weight-decay", "0"]
+    assert main([*run, "--optimizer.recurrent-factor", "1", "--optimizer.learning-rate", "0.01"]) == 0
+    events = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    found = [event["loss"] for event in events if event["event"] == "train"]
+    task = ow.tasks.make("delayed-xor", delay=10)
+    net = ow.networks.cell_stack(
+        ow.cells.GRU, task.input_size, task.output_size, units=3, layers=1, key=jax.random.key(0)
+    )
+    optimizer = optax.chain(ow.fptt(0.4, linear=0.5), optax.clip_by_global_norm(1.0), optax.adam(0.01))
+    same = {"algorithm": ow.BPTT(), "optimizer": optimizer, "steps": 4, "batch_size": 4}
+    trained = ow.train(net, task, intermediate=ow.IntermediateLosses(), **same)
+    expected = [event["loss"] for event in trained.history if event["event"] == "train"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_the_studies_of_texts(monkeypatch, tmp_path):
     monkeypatch.setattr(language, "make", lambda name, **options: Little(**options))
     settings = LanguageSettings(steps=4, length=6, windows=2, batch_size=3, units=4, judged=2, alphas=(0.5, 0.01))

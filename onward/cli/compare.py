@@ -19,7 +19,7 @@ from onward.cli.errors import RunError, StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter, Screen
 from onward.cli.registry import Choice, build_network, make_algorithm, make_task
-from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, epoch_steps, with_steps
+from onward.cli.running import TEST_BATCH, Job, clear_failures, epoch_steps, prepared, with_steps
 from onward.cli.tables import estimates, results
 from onward.diagnostics import Cost, exact_share
 from onward.evaluation import evaluate
@@ -40,8 +40,7 @@ def run(words: list[str]) -> int:
     console, task = Screen(highlight=False), make_task(config.task)
     config = with_steps(config, task)
     network = build_network(task, config.network, config.seed)
-    for choice in choices:
-        check_choice(choice, network, task)
+    choices = [prepared(choice, config, task, network) for choice in choices]
     made = (report.PAGE, report.METRICS, *(choice.slug for choice in choices))
     folder = session.open_folder(config, f"compare-{task.name}", report.RESULTS, made)
     again = f"onward compare --resume --out {folder}"

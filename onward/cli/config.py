@@ -31,6 +31,14 @@ class NetworkConfig:
     """Largest modulus of the initial eigenvalues (lru-blocks)."""
     pooling: Literal["auto", "on", "off"] = "auto"
     """Mean of all outputs so far as the output; auto: on where an image is asked about at every step."""
+    tied: bool = False
+    """The map to the vocabulary has the embedding's weights (stack, texts)."""
+    dropout: float = 0.0
+    """Share of what layers read that is dropped in training, the same for a whole sequence (stack, texts)."""
+    weight_drop: float = 0.0
+    """Share of recurrent weights that is dropped in training, the same for a whole batch (stack, texts)."""
+    softmaxes: int = 1
+    """Softmaxes that are mixed (stack, texts)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class OptimizerConfig:
     """Learning rate of recurrent parameters, as a multiple of that of the others."""
     clip: float = 1.0
     """Largest global norm of a gradient; 0 leaves gradients as they are."""
+    fptt: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """FPTT's alpha, the pull towards its anchor; sequences of T steps are then cut into sqrt(T) windows, unless the
+    algorithm says at how many steps, as in bptt@28."""
+    fptt_linear: float = 1.0
+    """FPTT's share of the running gradient in the direction: 1 as in its authors' code, 0.5 as printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +91,8 @@ class RunConfig:
     """Batches between measurements of the cosine with BPTT's gradient; by default a fortieth of the run, 0: never."""
     checkpoint_every: Count = None
     """Batches between checkpoints; by default a twentieth of the run. There is also one whenever the run stops."""
+    losses_on_the_way: bool = False
+    """Ask for the answer at the end of every window too, where a task asks at the end only (as FPTT wants it)."""
     devices: Count = None
     """Virtual CPU devices the batch is spread over; by default one per core, if the batch divides by them."""
     memory_fraction: float = 0.8
@@ -162,6 +177,8 @@ class ReproduceConfig:
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
     adding-k: FPTT by the number of windows, on the adding task of 200 steps (an hour).
+    ptb300, alpha: BPTT and FPTT on the Penn Treebank (or Brown) cut every 300 words, and FPTT by its alpha (hours).
+    fptt-online: FPTT on the gradients of e-prop, SnAp(1) and RTRL, on permuted MNIST (an hour).
     smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
     architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
     auxiliary-loss: windows and losses on the way, each with and without the other, on permuted Fashion-MNIST.

@@ -85,10 +85,14 @@ def check(config: RunConfig) -> None:
     _at_most(config, "seed", 2**32 - 1)
     for name in ("batch_size", "steps"):
         _at_most(config, name, LARGEST)
-    for name in ("layers", "units", "width"):
+    for name in ("dropout", "weight_drop"):
+        if not 0 <= getattr(config.network, name) < 1:
+            option, value = name.replace("_", "-"), getattr(config.network, name)
+            raise UsageError(f"--network.{option} must be at least 0 and below 1, got {value}.")
+    for name in ("layers", "units", "width", "softmaxes"):
         _at_least(config.network, name, 1, "network.")
         _at_most(config.network, name, LARGEST, "network.")
-    for name in ("warmup", "weight_decay", "recurrent_factor", "clip"):
+    for name in ("warmup", "weight_decay", "recurrent_factor", "clip", "fptt", "fptt_linear"):
         _at_least(config.optimizer, name, 0, "optimizer.")
     _at_least(config.optimizer, "learning_rate", None, "optimizer.")
     if config.steps is not None and config.epochs is not None:

@@ -105,7 +105,15 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     pooling = wants_pooling(task) if config.pooling == "auto" else config.pooling == "on"
     text = isinstance(task, LanguageModel)
     sizes: dict[str, Any] = {"units": config.units, "layers": config.layers}
-    sizes |= {} if text and config.kind == "stack" else {"pooling": pooling}
+    words = {name: getattr(config, name) for name in ("tied", "dropout", "weight_drop", "softmaxes")}
+    if text and config.kind == "stack":
+        sizes |= words
+    elif words != {name: getattr(NetworkConfig(), name) for name in words}:
+        raise UsageError(
+            "--network.tied, dropout, weight-drop and softmaxes are for texts and --network.kind stack; leave them out."
+        )
+    else:
+        sizes["pooling"] = pooling
     if config.kind == "lru-blocks":
         ring = {"r_min": config.r_min, "r_max": config.r_max, "width": config.width, "embed": text}
         make = functools.partial(networks.lru_blocks, task.input_size, task.output_size, **ring)

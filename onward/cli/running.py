@@ -21,9 +21,11 @@ from onward.cli.registry import Choice
 from onward.cli.session import CHECKPOINT, METRICS
 from onward.cli.specs import sentence
 from onward.diagnostics import Cost
+from onward.intermediate import IntermediateLosses
 from onward.network import Network
 from onward.tasks import Task
 from onward.training import Trained, train, updates_per_batch
+from onward.update import Plan
 
 R = TypeVar("R", bound=RunConfig)
 TEST_BATCH = 500
@@ -62,17 +64,25 @@ def epoch_steps(task: Task, batch_size: int) -> int:
     return math.ceil(task.batches(batch_size) or GENERATED_STEPS)
 
 
-def check_choice(choice: Choice, network: Network, task: Task) -> None:
-    """Raise a `UsageError` if this algorithm with this window cannot train this network on this task."""
+def prepared(choice: Choice, config: RunConfig, task: Task, network: Network) -> Choice:
+    """The choice with the windows that FPTT wants, unless it has some.
+
+    **Raises.** `UsageError` if it cannot train this network on this task as the configuration says.
+    """
+    if config.optimizer.fptt is not None and choice.window is None:
+        choice = dataclasses.replace(choice, window=Plan(windows_per_sequence="sqrt").steps(task.length))
     if choice.window is not None and choice.window > task.length:
         raise UsageError(
             f"algorithm {choice.text!r}: the window is longer than the {task.length} steps of {task.name}; "
             f"choose 1 to {task.length}, or leave it out."
         )
+    if config.losses_on_the_way and task.train_batch(0, 0, 1).weight[:, :-1].any():
+        raise UsageError(f"--losses-on-the-way: {config.task} does not ask at the end only; leave it out.")
     try:
         choice.algorithm.check(network)
     except ValueError as error:
         raise UsageError(f"algorithm {choice.text!r}: {sentence(error)}") from error
+    return choice
 
 
 def make_optimizer(config: OptimizerConfig, network: Network, steps: int, updates: int) -> optax.GradientTransformation:
@@ -82,13 +92,16 @@ def make_optimizer(config: OptimizerConfig, network: Network, steps: int, update
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, total - warmup))
     rate = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
-    return optimizers.adamw(
+    adamw = optimizers.adamw(
         network,
         rate,
         weight_decay=config.weight_decay,
         recurrent_factor=config.recurrent_factor,
         clip=config.clip or None,
     )
+    if config.fptt is None:
+        return adamw
+    return optax.chain(optimizers.fptt(config.fptt, linear=config.fptt_linear), adamw)
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,7 @@ class Job:
             log=self.folder / METRICS,
             on_event=on_event,
             stateful=self.stateful or None,
+            intermediate=IntermediateLosses() if config.losses_on_the_way else None,
             align_every=config.align_every or None,
             config={**known, "algorithm": self.choice.text},
             **options,

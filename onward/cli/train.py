@@ -12,7 +12,7 @@ from onward.cli.errors import StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter, Screen
 from onward.cli.registry import build_network, make_algorithm, make_task
-from onward.cli.running import TEST_BATCH, Job, check_choice, clear_failures, has_validation, with_steps
+from onward.cli.running import TEST_BATCH, Job, clear_failures, has_validation, prepared, with_steps
 from onward.cli.tables import estimates, metrics
 from onward.evaluation import evaluate
 from onward.metrics import read_events
@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
     if config.patience is not None and not has_validation(task):
         raise UsageError(f"--patience {config.patience}: {config.task} holds no validation data out; leave it out.")
     network = build_network(task, config.network, config.seed)
-    check_choice(choice, network, task)
+    choice = prepared(choice, config, task, network)
     made = (session.CHECKPOINT, session.METRICS)
     folder = session.open_folder(config, f"train-{task.name}-{choice.slug}", session.RESULT, made)
     job = Job(config, choice, task, network, folder, config.stateful)
