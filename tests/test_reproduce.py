@@ -233,6 +233,15 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
     assert main(["reproduce", "adding", "--quick", "--out", str(tmp_path)]) == 0
     rows = {row["method"]: row for row in table(tmp_path)}
     assert list(rows) == list(METHODS)
+    settings = AddingSettings((7, 9), **(SMALL | {"seeds": 2}), longer=("BPTT",), longer_steps=2)
+    points = AddingStudy().points(settings, 5)
+    seeds = {(point["length"], point["method"]): [] for point in points}
+    for point in points:
+        seeds[point["length"], point["method"]].append(point["seed"])
+    assert seeds[7, "BPTT"] == [5, 6]
+    assert seeds[7, "BPTT, as many updates"] == seeds[9, "BPTT"] == [5]
+    assert (9, "FPTT, alpha 0.5") not in seeds
+    assert AddingStudy().measure(settings, points[-1], ())["steps"] == 2
     assert [rows[name]["steps"] for name in ("BPTT", "BPTT, as many updates", "FPTT, alpha 0.5")] == ["6", "18", "6"]
     assert len({row["error"] for row in rows.values()}) == len(rows)  # no two are the same computation
     for name, row in rows.items():
