@@ -3,6 +3,7 @@
 One row per algorithm; the laws in `tests/laws/` run on every row. A new algorithm needs one row here.
 """
 
+import functools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -101,6 +102,7 @@ class Gated(eqx.Module):
         return self.value(x) * jax.nn.sigmoid(self.gate(x))
 
 
+@functools.cache
 def network(name: str, seed: int = 0) -> ow.Network:
     """The test network called `name`; small, and alive: see `tests/laws/test_alive.py`."""
     keys = iter(jax.random.split(jax.random.key(seed), 40))
@@ -204,6 +206,12 @@ def windowed(algorithm, net, window, edges):
 def total(gradients):
     """The sum of several gradients."""
     return jax.tree.map(lambda *leaves: sum(leaves), *gradients)
+
+
+@functools.cache
+def reference(name: str, terminal: bool = False) -> tuple[float, ow.Network]:
+    """Loss and gradient by `autodiff` of the whole sample on the network called `name`."""
+    return autodiff(network(name), sample(terminal=terminal))
 
 
 @eqx.filter_jit
