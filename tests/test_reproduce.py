@@ -3,7 +3,8 @@
 import csv
 import inspect
 import json
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from typing import get_args, get_type_hints
 
 import jax
@@ -18,8 +19,10 @@ from onward.reproduce.gradient_quality import GradientQuality, Settings
 from onward.reproduce.images import AuxiliaryLoss, ImageSettings
 from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
 from onward.reproduce.study import Study, panels, run
+from onward.tasks import Adding as AddingTask
 from onward.tasks import DelayedXOR
 
+SECOND = "FPTT, alpha 0.5"
 TINY = Training(steps=2, layers=1, units=4, warmup=0, aligned=1)
 
 
@@ -93,6 +96,35 @@ def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
     start(Squaring(), tmp_path / "whole")
     without_time = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]  # noqa: E731
     assert without_time(table(tmp_path)) == without_time(table(tmp_path / "whole"))
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Ctrl-C in the second row: no row of a training cut short, and with --resume the numbers of one that was not."""
+    settings = replace(AddingStudy.quick, lengths=(7,), steps=6, batch_size=4, units=4, windows=3, judged=2)
+    monkeypatch.setattr(AddingStudy, "quick", settings)
+    monkeypatch.setattr("onward.reproduce.adding.METHODS", {name: METHODS[name] for name in ("BPTT", SECOND)})
+    start(AddingStudy(), tmp_path / "whole", quick=True)
+
+    stopped, made = AddingTask.train_batch, 0
+
+    def interrupted(task, seed, step, batch_size):
+        nonlocal made
+        made += 1
+        if made == 6 + 5:
+            signal.raise_signal(signal.SIGINT)
+        return stopped(task, seed, step, batch_size)
+
+    monkeypatch.setattr(AddingTask, "train_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(AddingStudy(), tmp_path / "cut", quick=True)
+    assert len(table(tmp_path / "cut")) == 1
+    made = 100
+    start(AddingStudy(), tmp_path / "cut", quick=True, resume=True)
+    assert 100 < made < 100 + 6  # some steps of the second row only
+    timed = {"seconds", "batch_seconds"}
+    without = lambda rows: [{k: v for k, v in row.items() if k not in timed} for row in rows]  # noqa: E731
+    assert without(table(tmp_path / "cut")) == without(table(tmp_path / "whole"))
+    assert not (tmp_path / "cut/unfinished").exists()
 
 
 def test_what_a_folder_holds_is_not_overwritten(tmp_path):
@@ -219,7 +251,7 @@ def test_a_training_that_diverges_is_a_row_and_not_the_end(monkeypatch):
     def diverges(*_, **__):
         raise FloatingPointError("step 3")
 
-    monkeypatch.setattr("onward.reproduce.mnist98.train", diverges)
+    monkeypatch.setattr(Passes, "train", diverges)
     row = Passes().measure(PassesSettings(TINY), {"passes": 1, "seed": 0}, [])
     assert row["accuracy"] == 0.0
     assert np.isnan(row["loss"])

@@ -16,7 +16,7 @@ from onward.intermediate import IntermediateLosses
 from onward.optimizers import fptt
 from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import Adding as AddingTask
-from onward.training import train, updates_per_batch
+from onward.training import updates_per_batch
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class AddingStudy(Study):
     def measure(self, settings: AddingSettings, point: Row, earlier: Sequence[Row]) -> Row:
         if point["length"] != settings.lengths[0]:
             settings = replace(settings, steps=settings.longer_steps)
-        return _train(settings, point["length"], METHODS[point["method"]], settings.windows, point["seed"])
+        return _train(self, settings, point["length"], METHODS[point["method"]], settings.windows, point["seed"])
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         lengths = list(dict.fromkeys(row["length"] for row in rows))
@@ -138,7 +138,7 @@ class AddingWindows(Study):
         ]
 
     def measure(self, settings: WindowSettings, point: Row, earlier: Sequence[Row]) -> Row:
-        return _train(settings, point["length"], METHODS[point["method"]], point["windows"], point["seed"])
+        return _train(self, settings, point["length"], METHODS[point["method"]], point["windows"], point["seed"])
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, len(self.methods), 3.0)
@@ -154,7 +154,7 @@ class AddingWindows(Study):
         return _table(rows, columns, ("windows", "method"))
 
 
-def _train(settings: AddingSettings, length: int, method: Method, windows: int, seed: int) -> Row:
+def _train(study: Study, settings: AddingSettings, length: int, method: Method, windows: int, seed: int) -> Row:
     task = AddingTask(length=length, evaluation_size=1024)
     network = networks.cell_stack(cells.LSTM, 2, 1, units=settings.units, key=jax.random.key(seed))
     count = windows if method.windows else 1
@@ -165,7 +165,7 @@ def _train(settings: AddingSettings, length: int, method: Method, windows: int, 
         rising = optax.linear_schedule(method.alpha / 10, method.alpha, steps * updates)
         parts.insert(0, fptt(rising if method.rising else method.alpha, linear=method.linear, variant=method.variant))
     try:
-        trained = train(
+        trained = study.train(
             network,
             task,
             algorithm=BPTT(),

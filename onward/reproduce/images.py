@@ -18,7 +18,7 @@ from onward.optimizers import fptt
 from onward.reproduce.adding import Method
 from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import make
-from onward.training import train, updates_per_batch
+from onward.training import updates_per_batch
 
 CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "antisymmetric": cells.AntisymmetricRNN, "LRU": cells.LRU}
 OPTIONS: dict[str, dict[str, Any]] = {"LRU": {"r_min": 0.9}}
@@ -97,7 +97,7 @@ class Images(Study):
             optax.adam(optax.piecewise_constant_schedule(settings.rate, drops)),
         ]
         try:
-            trained = train(
+            trained = self.train(
                 network,
                 task,
                 algorithm=ALGORITHMS[point["algorithm"]],

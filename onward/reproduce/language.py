@@ -15,7 +15,6 @@ from onward.figures import COLOURS, DASHES, GREY
 from onward.optimizers import fptt
 from onward.reproduce.study import Row, Study, panels, read_curve, record
 from onward.tasks import make
-from onward.training import train
 
 PUBLISHED = {"BPTT": 117.09, "FPTT": 106.27}  # test perplexity of the paper's table 5, 100 epochs
 
@@ -82,7 +81,7 @@ class PTB300(Study):
             optax.sgd(optax.piecewise_constant_schedule(settings.rate, falls), settings.momentum),
         )
         try:
-            trained = train(
+            trained = self.train(
                 network,
                 task,
                 algorithm=BPTT(),

@@ -14,7 +14,7 @@ from onward.evaluation import evaluate
 from onward.figures import COLOURS, GREY
 from onward.reproduce.study import Row, Study, panels
 from onward.tasks import make
-from onward.training import train, updates_per_batch
+from onward.training import updates_per_batch
 
 ALGORITHMS: dict[str, tuple[Algorithm, int | None]] = {  # and the window, where parameters change on the way
     "spatial BP": (SpatialBP(), None),
@@ -81,7 +81,10 @@ class Mnist98Table(Study):
             rate = min(losses, key=lambda rate: losses[rate]) if losses else settings.rates[0]
         training = replace(settings.training, steps=point["steps"])
         split = "test" if point["choice"] == "best" else "validation"
-        return {"rate": rate, **_train(algorithm, window, training, point["r_min"], rate, point["seed"], split)}
+        return {
+            "rate": rate,
+            **_train(self, algorithm, window, training, point["r_min"], rate, point["seed"], split),
+        }
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, 2)
@@ -149,7 +152,8 @@ class Passes(Study):
 
     def measure(self, settings: PassesSettings, point: Row, earlier: Sequence[Row]) -> Row:
         algorithm = ForwardErrors(passes=point["passes"])
-        return _train(algorithm, None, settings.training, settings.r_min, settings.rate, point["seed"], "test")
+        same = settings.training, settings.r_min, settings.rate
+        return _train(self, algorithm, None, *same, point["seed"], "test")
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, 3)
@@ -178,7 +182,7 @@ class Passes(Study):
         return "\n".join(lines)
 
 
-def _train(algorithm, window, training: Training, r_min, rate, seed, split) -> Row:
+def _train(study, algorithm, window, training: Training, r_min, rate, seed, split) -> Row:
     """Train the post's network and judge it; a loss that is no longer finite counts as NaN, and accuracy as 0."""
     task = make("mnist98")
     network = networks.lru_blocks(
@@ -201,7 +205,7 @@ def _train(algorithm, window, training: Training, r_min, rate, seed, split) -> R
     )
     options = {"steps": training.steps, "batch_size": training.batch_size, "window": window, "seed": seed}
     try:
-        trained = train(
+        trained = study.train(
             network,
             task,
             algorithm=algorithm,

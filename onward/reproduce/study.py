@@ -3,9 +3,11 @@
 import abc
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onward import figures
+from onward.metrics import read_events
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 TABLE, CONFIG, TEXT = "results.csv", "config.json", "findings.md"
+UNFINISHED, EVENTS = "unfinished", "metrics.jsonl"
 PACKAGES = ("onward", "jax", "jaxlib", "equinox", "optax", "numpy")
 
 
@@ -39,6 +43,19 @@ class Study(abc.ABC):
     quick: ClassVar[Any]
     double: ClassVar[bool] = False
     batch: ClassVar[int] = 1
+    unfinished: Path | None = None  # a folder for the row that is being measured
+
+    def train(self, *arguments: Any, **options: Any) -> "Trained":
+        """`onward.train`, one for a row, which goes on where it was when the study is stopped and resumed."""
+        from onward.training import train
+
+        if self.unfinished is not None:
+            options |= {"checkpoint": self.unfinished / "checkpoint.safetensors", "log": self.unfinished / EVENTS}
+            options |= {"resume": True, "checkpoint_every": 200}
+        trained = train(*arguments, **options)
+        if trained.stopped == "interrupted":
+            raise KeyboardInterrupt
+        return trained
 
     @abc.abstractmethod
     def points(self, settings: Any, seed: int) -> Sequence[Row]:
@@ -60,7 +77,8 @@ class Study(abc.ABC):
 def run(study: Study, folder: Path, *, quick: bool, seed: int, resume: bool, say: Callable[[str], None]) -> str:
     """Measure, and write everything into `folder`; returns the text.
 
-    Rows are written as they come; with `resume` those that the folder holds are not measured again.
+    Rows are written as they come; with `resume` those that the folder holds are not measured again, and a training
+    goes on where it was.
     **Raises.** `ValueError` where the folder holds a study already and `resume` is not asked for, or another one.
     """
     settings = study.quick if quick else study.full
@@ -75,11 +93,14 @@ def run(study: Study, folder: Path, *, quick: bool, seed: int, resume: bool, say
             named = {key: _written(value) for key, value in point.items()}
             row = next((old for old in known if named.items() <= old.items()), None)
             if row is None:
-                clock = time.perf_counter()
+                digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
+                study.unfinished = folder / UNFINISHED / digest[:16]
+                clock = time.perf_counter() - _spent(study.unfinished / EVENTS)
                 found = {**point, **study.measure(settings, point, rows)}
                 found["seconds"] = time.perf_counter() - clock
                 row = {key: _written(value) for key, value in found.items()}
                 add(row)
+                shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
                 say("  ".join(f"{key} {value}" for key, value in row.items()))
             rows.append({key: _read(value) for key, value in row.items()})
     config = asked | {"seconds": round(sum(row["seconds"] for row in rows)), "versions": _versions()}
@@ -119,6 +140,11 @@ def shades(count: int) -> list[Any]:
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.9 - 0.9 * i / max(1, count - 1)) for i in range(count)]
+
+
+def _spent(log: Path) -> float:
+    """Seconds that went into a training before it was stopped."""
+    return max((event.get("seconds") or 0.0 for event in read_events(log)), default=0.0) if log.exists() else 0.0
 
 
 def _known(folder: Path, asked: Mapping[str, Any], resume: bool) -> list[dict[str, str]]:
