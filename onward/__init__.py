@@ -1,6 +1,7 @@
 """Onward trains recurrent networks forward in time: every alternative to BPTT behind one interface."""
 
 from onward import cells as cells
+from onward import dynamic_evaluation as dynamic_evaluation
 from onward import interop as interop
 from onward import losses as losses
 from onward import modules as modules

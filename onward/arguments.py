@@ -26,7 +26,7 @@ def check_arguments(task: Task | None, given: Mapping[str, Any]) -> None:
     count = given["windows_per_sequence"]
     if count is not None and count != "sqrt":
         at_least(1, 'give a number of windows, "sqrt" or None', windows_per_sequence=count)
-    if given["stateful"] not in (True, False, None, "epoch"):
+    if not isinstance(given["stateful"], bool) and given["stateful"] not in (None, "epoch"):
         raise ValueError(f'`stateful` must be True, False, "epoch" or None, got {given["stateful"]!r}')
     if given["stateful"] == "epoch" and (task is None or task.train_size is None):
         raise ValueError('`stateful` is "epoch", but the source has no epochs of known length; give True')

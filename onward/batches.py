@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,11 +71,22 @@ class Checker:
             if form not in self._known:
                 self._check_form(sample)
                 self._known.add(form)
+            self._check_tokens(sample)
             if not all(np.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)):
                 check_finite(sample)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from None
         return sample
+
+    def _check_tokens(self, sample):
+        if self._network.reads_integers:
+            sizes = [n.weight.shape[0] for n in self._network.nodes.values() if isinstance(n, eqx.nn.Embedding)]
+            low, high = sample.input.min(), sample.input.max()
+            if low < 0 or high >= min(sizes):
+                raise ValueError(
+                    f"`input` holds integers from {low} to {high}, but the network's embedding has {min(sizes)} rows; "
+                    "build the network with the task's number of tokens"
+                )
 
     def _check_form(self, sample):
         if not sample.batched:
@@ -83,6 +95,10 @@ class Checker:
                 "e.g. with jax.tree.map(lambda leaf: leaf[None], sample)"
             )
         check_window(self._network, sample)
+        if self._network.reads_integers and not np.issubdtype(np.asarray(sample.input).dtype, np.integer):
+            raise TypeError(
+                f"`input` has dtype {sample.input.dtype}, but embeddings read it; convert it with .astype(int)"
+            )
         name, least = self._least
         if least > sample.length:
             raise ValueError(

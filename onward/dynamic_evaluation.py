@@ -24,22 +24,19 @@ def evaluate(
     *,
     optimizer: optax.GradientTransformation,
     algorithm: Algorithm | None = None,
-    batch_size: int = 1,
 ) -> dict[str, float]:
     """The task's metrics of a split, where after every batch the network learns from it, with its states living on.
 
     Each batch is judged by parameters that have not seen it; `network` itself stays as it is.
 
-    **Arguments.** `task`: one that is judged by its loss, such as a text; its `length` is how often the network learns.
-    `optimizer`: see `optimizer` of this module for the published one. `algorithm`: where gradients come from, BPTT by
-    default. `batch_size`: 1 reads the split as one piece, as published.
-    **Raises.** `ValueError` for a task that is judged by outputs.
+    **Arguments.** `task`: a text; its `length` is how often the network learns, its `streams` the pieces that the
+    split is read in, 1 as published. `optimizer`: see `optimizer` of this module for the published one. `algorithm`:
+    where gradients come from, BPTT by default.
+    **Raises.** `ValueError` for a task whose batches do not go on where the last one ended.
     **Source.** Krause, Kahembwe, Murray and Renals 2018, arXiv:1709.07432, section 2.
     """
-    if task.judged_by != "loss":
-        raise ValueError(
-            f"dynamic evaluation needs a task that is judged by its loss, such as 'ptb', not {task.name!r}"
-        )
+    if task.judged_by != "loss" or not task.stateful:
+        raise ValueError(f"dynamic evaluation needs a text, such as the task 'ptb', and {task.name!r} is none")
     algorithm = BPTT() if algorithm is None else algorithm
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
 
@@ -52,7 +49,7 @@ def evaluate(
         return optax.apply_updates(parameters, updates), memory, carry, losses
 
     memory, carry, sums = optimizer.init(parameters), None, {}
-    for batch in task.evaluation(split, batch_size):
+    for batch in task.evaluation(split, 1):
         if carry is None:
             carry = algorithm.init(network, key=jax.random.key(0), batch=len(batch.weight))
         parameters, memory, carry, losses = learn(parameters, memory, carry, batch)

@@ -93,7 +93,7 @@ def components(state: State) -> int:
 
 def _by_rows(function, cell, *per_unit):
     """Evaluate `function(row, ...)` for every unit, `row` being the cell reduced to that unit's parameters."""
-    arrays, static = eqx.partition(cell, eqx.is_inexact_array)
+    arrays, static = eqx.partition(cell, eqx.is_array)
     rows = jax.tree.map(lambda leaf: leaf[:, None], arrays)
     stacked = jax.vmap(lambda row, *rest: function(eqx.combine(row, static), *rest))(rows, *per_unit)
     return jax.tree.map(lambda leaf: leaf[:, 0], stacked)

@@ -18,7 +18,7 @@ class Tied(eqx.Module):
     The weight is the network's once: its gradient is the sum of what comes from both places, with every algorithm.
     `Network.effective` puts an `eqx.nn.Linear` in its place; it may be part of another module.
 
-    **Raises.** `KeyError` where the network has no such node; `ValueError` where the weight is of another shape.
+    **Raises.** `ValueError` where the network has no such node, or it no `weight` of this shape.
     **Source.** Press and Wolf 2017, arXiv:1608.05859; Inan, Khosravi and Socher 2017, arXiv:1611.01462.
     """
 
@@ -33,12 +33,16 @@ class Tied(eqx.Module):
     def resolved(self, nodes: dict[str, Any]) -> eqx.nn.Linear:
         """The map, given the network's nodes."""
         if self.source not in nodes:
-            raise KeyError(f"a tied map takes its weight from node {self.source!r}, which the network does not have")
-        weight = nodes[self.source].weight
-        shape = (len(self.bias), self.inputs)
-        if weight.shape != shape:
             raise ValueError(
-                f"a tied map wants a weight of shape {shape}, but that of {self.source!r} is {weight.shape}"
+                f"a tied map takes its weight from node {self.source!r}, which the network does not have; known: "
+                f"{', '.join(nodes)}"
+            )
+        weight = getattr(nodes[self.source], "weight", None)
+        shape, found = (len(self.bias), self.inputs), None if weight is None else weight.shape
+        if weight is None or found != shape:
+            kind = type(nodes[self.source]).__name__
+            raise ValueError(
+                f"a tied map wants a `weight` of shape {shape}, but that of node {self.source!r} ({kind}) is {found}"
             )
         linear = eqx.filter_eval_shape(eqx.nn.Linear, self.inputs, len(self.bias), key=jax.random.key(0))
         return eqx.tree_at(lambda m: (m.weight, m.bias), linear, (weight, self.bias))

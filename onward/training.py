@@ -150,10 +150,10 @@ def train(
     if task is not None and epochs is not None:
         steps = math.ceil(epochs * cast(float, task.batches(batch_size)))
     devices, static = Devices(size), eqx.partition(network, eqx.is_inexact_array)[1]
-    period = intermediate.epoch if intermediate else None
-    if task is not None:
-        period = period or max(1, round(task.batches(batch_size) or 0)) if task.train_size else period
-    plan = Plan(window, windows_per_sequence, stateful, intermediate, period)
+    count = task.batches(batch_size) if task is not None else None
+    epoch = max(1, round(count)) if count else None
+    renewal = intermediate.epoch or epoch if intermediate else None
+    plan = Plan(window, windows_per_sequence, stateful, intermediate, epoch, renewal)
     state = initial_state(network, algorithm, optimizer, seed, plan, size, devices)
     state, best = restore_state(checkpoint, state, devices) if checkpoint and header else (state, None)
     if jax.process_index():  # where several hosts train together, the first keeps the records

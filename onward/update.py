@@ -44,7 +44,8 @@ class Plan:
     windows_per_sequence: int | Literal["sqrt"] | None = None
     stateful: bool | Literal["epoch"] = False
     intermediate: IntermediateLosses | None = None
-    epoch: int | None = None  # batches
+    epoch: int | None = None  # batches after which states start anew, with `stateful="epoch"`
+    renewal: int | None = None  # batches after which `intermediate` renews what it knows
 
     def steps(self, length: int) -> int:
         """Steps of each window but for a shorter last one."""
@@ -116,7 +117,7 @@ def make_update(
         if plan.stateful == "epoch":
             ended = (state.count - 1) % cast(int, plan.epoch) == 0
             carry = jax.tree.map(lambda new, old: jnp.where(ended, new, old), carry, state.carry)
-        for_weights, for_states = jax.random.split(key)
+        for_weights, for_states = jax.random.split(jax.random.fold_in(key, 1))  # the key itself is the algorithm's
         states = network.fresh_states(carry.states, for_states)
         state = state._replace(carry=Carry(states, carry.memory))
         drawn = eqx.partition(network.randomized(for_weights), eqx.is_inexact_array)[1]
@@ -126,7 +127,7 @@ def make_update(
         state, (answers, losses, norms) = windows(state, (drawn, asking), asked)
         if plan.intermediate is not None:
             answer = jax.tree.map(lambda leaf: leaf[-1], answers)
-            renew = state.count % plan.epoch == 0 if plan.epoch else jnp.asarray(False)
+            renew = state.count % plan.renewal == 0 if plan.renewal else jnp.asarray(False)
             memory = plan.intermediate.observe(state.intermediate, batch, answer, renew)
             state = state._replace(intermediate=memory)
         figures = {"loss": jnp.sum(losses), "gradient_norm": jnp.mean(norms)}

@@ -97,6 +97,7 @@ MISTAKES = {
     "train --network.dropout 1": "below 1",
     "train --task copy --network.tied --network.kind stack": "are for texts",
     "train --losses-on-the-way": "mnist98 does not ask at the end only",
+    "train --optimizer.fptt-linear 0.5": "give --optimizer.fptt too",
     "compare --memory-fraction 2": "--memory-fraction",
     "compare --steps 10 --optimizer.warmup 11": "--optimizer.warmup",
     "compare --config nowhere.toml": "no configuration file",

@@ -49,12 +49,13 @@ class NthOrder(Algorithm):
             raise ValueError(f"`n` must be an integer that is not negative, got {self.n!r}; 0 ignores time")
 
     def init_memory(self, network: Network):
-        if network.input_size is None:
+        if network.input_size is None and not network.reads_integers:
             raise ValueError(
                 "NthOrder keeps past inputs, so it must know their size; build the network with `input_size=`"
             )
         states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.n, *leaf.shape)), network.initial_state())
-        return History(states, jnp.zeros((self.n, network.input_size)), jnp.zeros(self.n))
+        inputs = jnp.zeros(self.n, int) if network.reads_integers else jnp.zeros((self.n, network.input_size))
+        return History(states, inputs, jnp.zeros(self.n))
 
     def exact_nodes(self, network: Network) -> frozenset[str]:
         above = remembering_descendants(network)

@@ -29,9 +29,10 @@ class RTRL(ForwardSensitivity):
     **Cost.** Memory O(N P), none in T. Time a step: O(N^2 P) for windows of one step, O(N P) for windows of N steps
     or more (errors swept back inside a window, influence moved once at its edge); O(P) for diagonal cells.
     **Arguments.** `decay`: attenuation against temporal gradient explosion. `lazy`, for windows of one step: the
-    influence on dense cells is brought up to date once in so many steps, by one product, and errors are taken back
-    through the steps since; the same gradient to rounding, also where parameters change at every step, for a fraction
-    of the time (16 suits most sizes) and `lazy` (N^2 + P) more memory. A longer window first catches up.
+    influence of the parameters of dense cells is brought up to date once in so many steps, by one product, and errors
+    are taken back through the steps since; the same gradient to rounding, also where parameters change at every step,
+    for a fraction of the time (16 suits most sizes) and `lazy` (K^2 N^2 + K P) more memory for a layer and sequence.
+    Other nodes' influence (embeddings, maps, diagonal cells) moves at every step. A longer window first catches up.
     **Raises.** `ValueError` where `decay` is outside (0, 1] or `lazy` no positive integer.
     **Source.** Williams and Zipser 1989, eq. 12, doi:10.1162/neco.1989.1.2.270; the windowed form Schmidhuber 1992,
     doi:10.1162/neco.1992.4.2.243.

@@ -59,7 +59,7 @@ class OptimizerConfig:
     """Largest global norm of a gradient; 0 leaves gradients as they are."""
     fptt: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """FPTT's alpha, the pull towards its anchor; sequences of T steps are then cut into sqrt(T) windows, unless the
-    algorithm says at how many steps, as in bptt@28."""
+    algorithm says at how many steps, as in bptt@28. A window's loss is its share of the sequence's."""
     fptt_linear: float = 1.0
     """FPTT's share of the running gradient in the direction: 1 as in its authors' code, 0.5 as printed."""
 

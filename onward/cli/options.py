@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import tyro
 
 from onward.cli import toml
-from onward.cli.config import CompareConfig, RunConfig
+from onward.cli.config import CompareConfig, OptimizerConfig, RunConfig
 from onward.cli.errors import UsageError
 from onward.cli.presets import PRESETS
 
@@ -95,6 +95,8 @@ def check(config: RunConfig) -> None:
     for name in ("warmup", "weight_decay", "recurrent_factor", "clip", "fptt", "fptt_linear"):
         _at_least(config.optimizer, name, 0, "optimizer.")
     _at_least(config.optimizer, "learning_rate", None, "optimizer.")
+    if config.optimizer.fptt is None and config.optimizer.fptt_linear != OptimizerConfig().fptt_linear:
+        raise UsageError("--optimizer.fptt-linear says how FPTT is done; give --optimizer.fptt too, or leave it out.")
     if config.steps is not None and config.epochs is not None:
         raise UsageError("--steps and --epochs say the same thing in two ways; give one of them.")
     if not 0 < config.memory_fraction <= 1:

@@ -106,6 +106,8 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     text = isinstance(task, LanguageModel)
     sizes: dict[str, Any] = {"units": config.units, "layers": config.layers}
     words = {name: getattr(config, name) for name in ("tied", "dropout", "weight_drop", "softmaxes")}
+    if text and config.pooling == "on":
+        raise UsageError("--network.pooling on: a text is asked about at every step; leave it out.")
     if text and config.kind == "stack":
         sizes |= words
     elif words != {name: getattr(NetworkConfig(), name) for name in words}:

@@ -168,7 +168,7 @@ class Job:
             resume=config.resume,
             log=self.folder / METRICS,
             on_event=on_event,
-            stateful=self.stateful or None,
+            stateful=None if self.task.stateful else self.stateful,
             intermediate=IntermediateLosses() if config.losses_on_the_way else None,
             align_every=config.align_every or None,
             config={**known, "algorithm": self.choice.text},

@@ -22,8 +22,9 @@ class LanguageModel(Task):
     **Units.** Weight 1/T at each step: the loss is the mean per token, in nats.
     **Metrics.** Of all tokens of a split but the first: of words "perplexity", e to the mean loss; of characters
     "bits_per_character", the mean loss by log 2.
-    **Arguments.** `length`: steps in a sequence. `streams`: how many pieces a split is cut into for evaluation, at
-    most; each is read from the initial state on, so that few are a fairer judge and many a faster one.
+    **Arguments.** `length`: steps in a sequence. `streams`: how many pieces a split is cut into for evaluation,
+    whatever the batch size that is asked for; each is read from the initial state on, so that few are a fairer judge
+    and many a faster one.
     **Raises.** `FileNotFoundError` or `ValueError` if the text is not there: see `load_ptb` and `load_brown` of
     `onward.data`.
     """
@@ -66,8 +67,8 @@ class LanguageModel(Task):
 
     def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
         check_split(split)
-        batch_size = at_least(1, "put at least one sequence in a batch", batch_size=batch_size)
-        return self._evaluation(getattr(self._corpus, split), min(batch_size, self.streams))
+        at_least(1, "put at least one sequence in a batch", batch_size=batch_size)
+        return self._evaluation(getattr(self._corpus, split), self.streams)
 
     def _evaluation(self, text, count):
         each = -(-(len(text) - 1) // count)
@@ -86,7 +87,7 @@ class LanguageModel(Task):
     def summarise(self, sums):
         mean = sums["nats"] / sums["count"]
         if self.unit == "word":
-            return {"perplexity": float(np.exp(mean))}
+            return {"perplexity": float(np.exp(min(mean, 700.0)))}  # beyond that it is no number
         return {"bits_per_character": float(mean / np.log(2))}
 
 
