@@ -177,7 +177,8 @@ class ReproduceConfig:
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
     adding-k: FPTT by the number of windows, on the adding task of 200 steps (an hour).
-    ptb300, alpha: BPTT and FPTT on the Penn Treebank (or Brown) cut every 300 words, and FPTT by its alpha (hours).
+    ptb300: BPTT and FPTT side by side on the Penn Treebank (else Brown) cut every 300 words (hours).
+    alpha: FPTT by its alpha, on the same texts (an hour).
     fptt-online: FPTT on the gradients of e-prop, SnAp(1) and RTRL, on permuted MNIST (an hour).
     smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
     architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
