@@ -200,7 +200,7 @@ def test_the_table_takes_the_rate_that_was_best(tmp_path, monkeypatch):
     losses = {("BPTT", 1e-2): 1.0}
     calls = []
 
-    def train(algorithm, window, training, r_min, rate, seed, split):
+    def train(study, algorithm, window, training, r_min, rate, seed, split):
         name = type(algorithm).__name__
         calls.append((name, window, training.steps, rate, split))
         return {"loss": losses.get((name, rate), 2.0 + rate), "accuracy": 0.5, "cosine": 1.0, "seconds_per_batch": 1.0}
