@@ -54,7 +54,7 @@ CLAIMS = (
     Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), id="NthOrder-20"),
     Claim(ow.SpatialBP(), (), ("RNN x 1", "LRU x 1", "dag"), id="SpatialBP"),
     Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL + REVERSIBLE, (), id="RTRL"),
-    Claim(ow.RTRL(lazy=3), ("dag",), (), nodes_on=("dag",), id="RTRL-lazy"),
+    Claim(ow.RTRL(lazy=3), ("dag",), (), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="RTRL-lazy"),
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
     Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
     Claim(ow.EProp(), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="EProp"),
