@@ -1,10 +1,11 @@
 """RTRL of a tanh layer: against the machine's matrix-product rate, plain NumPy, and long windows.
 
-    python benchmarks/rtrl_speed.py [--units 128] [--inputs 32]
+    python benchmarks/rtrl_speed.py [--units 128] [--inputs 32] [--lazy 16]
 
 Prints, all measured in one run: float32 rates of the influence's own matrix product and of a large square one; seconds
 a step at window 1 and the share of those rates; the recursion in NumPy, as it is written in textbooks and as quick as
-we could make it (in place, the immediate derivatives added where they are not zero), both with the gradient; the
+we could make it (in place, the immediate derivatives added where they are not zero), both with the gradient; window
+1 with the influence kept lazily, against all of those, and the difference of its gradient; the
 window of as many steps as units, its speed relative to window 1, and the difference of gradient and carried influence.
 """
 

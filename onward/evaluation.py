@@ -23,7 +23,7 @@ def evaluate(
 
     "loss" is the mean over sequences of the sum over time of weight times loss; for a task whose batches go on where
     the last one ended, with their states, the mean over all weights. Memory is bounded by the batch; the devices share
-    each batch, and a short last one is filled up, so that there is one compilation.
+    each batch, and a short last one is filled up, so that all have one shape.
     **Raises.** `ValueError` or `TypeError` where the split's samples do not fit the network.
     **Example.**
 

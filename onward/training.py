@@ -109,8 +109,8 @@ def train(
     `at_anchor`: validate, and remember as best, the anchor of `onward.fptt` in place of the parameters.
     `seed`: of a task's batches and of stochastic algorithms.
     `validate_every`, in steps: judge the network on the task's validation split by `task.primary`, or on the Samples
-    `validation` by the loss; at the end too. `patience`: stop after so many in a row that are no improvement.
-    `keep_best`: remember the parameters that were best.
+    `validation` by the loss, each from the initial states; at the end too. `patience`: stop after so many in a row
+    that are no improvement. `keep_best`: remember the parameters that were best.
     `checkpoint`: a file, written at the start, every `checkpoint_every` steps (`validate_every`, or else 1,000) and
     at the end. `resume`: go on from it, if there is one, to the same bits as if never stopped (on the same machine,
     devices and versions); an iterable source must then start from its beginning again. Without it a new run replaces

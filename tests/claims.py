@@ -209,9 +209,9 @@ def total(gradients):
 
 
 @functools.cache
-def reference(name: str, terminal: bool = False) -> tuple[float, ow.Network]:
+def reference(name: str) -> tuple[jax.Array, ow.Network]:
     """Loss and gradient by `autodiff` of the whole sample on the network called `name`."""
-    return autodiff(network(name), sample(terminal=terminal))
+    return autodiff(network(name), sample())
 
 
 @eqx.filter_jit

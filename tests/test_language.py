@@ -13,6 +13,7 @@ import pytest
 
 import onward as ow
 from onward import dynamic_evaluation
+from onward.checkpoint import load_network
 from onward.cli import main
 from onward.data.text import Corpus
 from onward.modules import MixtureOfSoftmaxes, Tied
@@ -140,7 +141,37 @@ def test_tied_weights_get_the_gradient_of_both_places(algorithm):
 
     expected = jax.grad(total)(embed.weight)
     np.testing.assert_allclose(gradient.nodes["embed"].weight, expected, rtol=1e-4, atol=1e-6)
-    assert not jax.tree.leaves(eqx.filter(gradient.nodes["out"].decoder, lambda leaf: leaf.shape != (WORDS,)))
+
+
+def test_algorithms_that_look_back_or_run_backwards_serve_texts():
+    """An embedding, and dropout that is drawn: `NthOrder` remembers integers, `ReversibleBPTT` passes masks through."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    below = ow.modules.embedding(WORDS, 3, key=keys[0]), ow.cells.LockedDropout(3, 0.4)
+    net = ow.stack(*below, ow.cells.LRU(3, 3, r_min=0.5, key=keys[1]), readout=eqx.nn.Linear(6, WORDS, key=keys[2]))
+    words = jnp.asarray([[0, 3, 3, 6, 2, 1], [5, 5, 1, 0, 2, 4]])
+    window = ow.Sample(words[:, :-1], words[:, 1:], jnp.ones((2, 5)))
+
+    def gradient(algorithm):
+        carry = algorithm.init(net, batch=2)
+        carry = ow.Carry(net.fresh_states(carry.states, jax.random.key(4)), carry.memory)
+        return jax.tree.leaves(algorithm.run(net, ow.losses.cross_entropy, carry, window)[1].gradient)
+
+    expected = gradient(ow.BPTT())
+    for algorithm in (ow.NthOrder(8), ow.ReversibleBPTT(chunk=2)):
+        for a, b in zip(gradient(algorithm), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(gradient(ow.NthOrder(1)), expected, strict=True))
+
+
+def test_modules_say_what_is_wrong(unchecked):
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="`rate` must be at least 0 and below 1"):
+            ow.cells.LockedDropout(3, rate)
+    with pytest.raises(ValueError, match="`batches` is empty"):
+        dynamic_evaluation.mean_square(model(), [], ow.losses.cross_entropy)
+    for lazy in (0, -1, True, 1.5):
+        with pytest.raises(ValueError, match="`lazy` must be None or a positive number of steps"):
+            ow.RTRL(lazy=lazy)
 
 
 def test_tied_maps_say_what_is_wrong(unchecked):
@@ -333,7 +364,14 @@ def test_the_command_line_trains_and_judges_texts(kind, registered, tmp_path, ca
     assert "perplexity" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["perplexity"] == pytest.approx(np.exp(said["loss"]), rel=1e-5)
+    if kind == "stack":
+        like = ow.networks.language_model(WORDS, cell=ow.cells.GRU, units=3, key=jax.random.key(5))
+    else:
+        sizes = {"width": 4, "units": 3, "layers": 1, "pooling": False, "embed": True}
+        like = ow.networks.lru_blocks(WORDS, WORDS, **sizes, key=jax.random.key(5))
+    best = load_network(tmp_path / "checkpoint.safetensors", like, best=True)
+    assert said["perplexity"] == pytest.approx(ow.evaluate(best, Little(length=6))["perplexity"], rel=1e-5)
+    assert abs(said["perplexity"] - ow.evaluate(like, Little(length=6))["perplexity"]) > 1e-3
 
 
 def test_fptt_from_the_command_line_is_that_of_the_library(tmp_path):

@@ -164,4 +164,7 @@ def _back(cell, state, read):
     def step(state, drive):
         return revert(state, drive), state
 
-    return lax.scan(jax.vmap(step), state, in_time_and_batch(project)(read), reverse=True)
+    before, after = lax.scan(jax.vmap(step), state, in_time_and_batch(project)(read), reverse=True)
+    if cell.recurrence == "none":  # what it kept for its emission alone, as dropout does, its inverse cannot know
+        after = _onward(cell, before, read)[1]
+    return before, after

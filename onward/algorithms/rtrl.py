@@ -27,12 +27,14 @@ class RTRL(ForwardSensitivity):
     **Exactness.** Exact with decay 1 and parameters that stay fixed; with decay < 1 biased towards short
     dependencies. Where parameters change between windows the carried influence belongs to the older parameters.
     **Cost.** Memory O(N P), none in T. Time a step: O(N^2 P) for windows of one step, O(N P) for windows of N steps
-    or more (errors swept back inside a window, influence moved once at its edge); O(P) for diagonal cells.
+    or more (errors swept back inside a window, influence moved once at its edge) and O(N P + N^2 P / k) for those of
+    one step with `lazy=k`; O(P) for diagonal cells.
     **Arguments.** `decay`: attenuation against temporal gradient explosion. `lazy`, for windows of one step: the
     influence of the parameters of dense cells is brought up to date once in so many steps, by one product, and errors
     are taken back through the steps since; the same gradient to rounding, also where parameters change at every step,
-    for a fraction of the time (16 suits most sizes) and `lazy` (K^2 N^2 + K P) more memory for a layer and sequence.
-    Other nodes' influence (embeddings, maps, diagonal cells) moves at every step. A longer window first catches up.
+    for a fraction of the time (16 was best for 128 units) and `lazy` (K^2 N^2 + K P) more memory for a layer and
+    sequence. Other nodes' influence (embeddings, maps, diagonal cells) moves at every step. A longer window first
+    catches up.
     **Raises.** `ValueError` where `decay` is outside (0, 1] or `lazy` no positive integer.
     **Source.** Williams and Zipser 1989, eq. 12, doi:10.1162/neco.1989.1.2.270; the windowed form Schmidhuber 1992,
     doi:10.1162/neco.1992.4.2.243.
@@ -54,9 +56,7 @@ class RTRL(ForwardSensitivity):
                 f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence"
             )
         if self.lazy is not None and (isinstance(self.lazy, bool) or not isinstance(self.lazy, int) or self.lazy < 1):
-            raise ValueError(
-                f"`lazy` must be None or a positive number of steps, got {self.lazy!r}; 16 suits most sizes"
-            )
+            raise ValueError(f"`lazy` must be None or a positive number of steps, got {self.lazy!r}; try 16")
 
     def init_memory(self, network):
         return super().init_memory(network) if self.lazy is None else init_postponed(network, self.rule, self.lazy)

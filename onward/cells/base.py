@@ -34,7 +34,8 @@ class Cell(eqx.Module):
     `recurrent`: names of the parameters that training treats as recurrent (no weight decay, their own rate).
 
     **Inverse**, optional: a cell that can say which state a step came from defines `inverse` and answers True to
-    `invertible`. `ReversibleBPTT` needs it of the cell that `effective()` returns.
+    `invertible`. `ReversibleBPTT` needs it of the cell that `effective()` returns. Where `recurrence` is "none", what
+    the state holds only to be emitted may come back as anything.
     """
 
     input_size: eqx.AbstractVar[int]

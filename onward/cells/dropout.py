@@ -61,6 +61,10 @@ class LockedDropout(Cell):
         return value, (kept / (1 - self.rate)).astype(mask.dtype)
 
 
+def _of_cell(name: str) -> Any:
+    return property(lambda self: getattr(self.cell, name))
+
+
 class WeightDrop(FactoredCell):
     """A cell whose recurrent weights drop out, the same ones for a whole batch.
 
@@ -104,25 +108,12 @@ class WeightDrop(FactoredCell):
     def _weight(self, cell):
         return cell.weight_hh
 
-    @property
-    def input_size(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cell.input_size
-
-    @property
-    def output_size(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cell.output_size
-
-    @property
-    def recurrence(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cell.recurrence
-
-    @property
-    def unit_local(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cell.unit_local
-
-    @property
-    def recurrent(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.cell.recurrent
+    # What the cell is, it stays.
+    input_size = _of_cell("input_size")
+    output_size = _of_cell("output_size")
+    recurrence = _of_cell("recurrence")
+    unit_local = _of_cell("unit_local")
+    recurrent = _of_cell("recurrent")
 
     def initial_state(self):
         return self.cell.initial_state()

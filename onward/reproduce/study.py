@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from onward import figures
 from onward.metrics import read_events
+from onward.training import Trained, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from onward.training import Trained
 
 Row = Mapping[str, Any]
 TABLE, CONFIG, TEXT = "results.csv", "config.json", "findings.md"
@@ -45,10 +44,8 @@ class Study(abc.ABC):
     batch: ClassVar[int] = 1
     unfinished: Path | None = None  # a folder for the row that is being measured
 
-    def train(self, *arguments: Any, **options: Any) -> "Trained":
+    def train(self, *arguments: Any, **options: Any) -> Trained:
         """`onward.train`, one for a row, which goes on where it was when the study is stopped and resumed."""
-        from onward.training import train
-
         if self.unfinished is not None:
             options |= {"checkpoint": self.unfinished / "checkpoint.safetensors", "log": self.unfinished / EVENTS}
             options |= {"resume": True, "checkpoint_every": 200}
@@ -113,7 +110,7 @@ def run(study: Study, folder: Path, *, quick: bool, seed: int, resume: bool, say
     return text
 
 
-def record(trained: "Trained", metric: str) -> Row:
+def record(trained: Trained, metric: str) -> Row:
     """What a training leaves in a row: seconds a batch (median), and `metric` at each validation, in one cell."""
     curve = [event[metric] for event in trained.history if event["event"] == "validation"]
     seconds = next(event["seconds_per_step"] for event in reversed(trained.history) if event["event"] == "end")

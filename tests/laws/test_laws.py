@@ -43,7 +43,7 @@ def test_step_by_step_is_the_window(claim):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize(("name", "decay"), [("GRU x 2", 1.0), ("dag", 0.8)])
+@pytest.mark.parametrize(("name", "decay"), [("RNN x 1", 1.0), ("dag", 0.8)])
 def test_postponed_influence(name, decay):
     """Kept lazily, the influence gives the same gradients where parameters change at every step and windows differ."""
     window = sample(length=12)
