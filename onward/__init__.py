@@ -9,7 +9,10 @@ from onward import networks as networks
 from onward import optimizers as optimizers
 from onward import tasks as tasks
 from onward.algorithms import BPTT as BPTT
+from onward.algorithms import KFRTRL as KFRTRL
+from onward.algorithms import OK as OK
 from onward.algorithms import RTRL as RTRL
+from onward.algorithms import UORO as UORO
 from onward.algorithms import Algorithm as Algorithm
 from onward.algorithms import Carry as Carry
 from onward.algorithms import EProp as EProp

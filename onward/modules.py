@@ -1,4 +1,4 @@
-"""Memoryless modules that language models share."""
+"""Memoryless modules beyond Equinox's: what language models share, and a gate on what a cell emits."""
 
 from typing import Any
 
@@ -79,6 +79,37 @@ class MixtureOfSoftmaxes(eqx.Module):
         latent = jnp.tanh(self.latent(input)).reshape(-1, self.size)
         parts = jax.nn.log_softmax(jax.vmap(self.decoder)(latent))
         return jax.nn.logsumexp(parts + jax.nn.log_softmax(self.prior(input))[:, None], axis=0)
+
+
+class OutputGate(eqx.Module):
+    """A gate on what a cell emits, which reads the cell and its input at the same step: the eLSTM's.
+
+        h = sigmoid(gate [c; x]) c      (1)
+
+    In a network the node reads the cell first, e.g. `{"cell": ("input",), "gate": ("cell", "input")}`.
+
+    **Shapes.** Input [c; x], [`size` + `inputs`]; output h [`size`].
+    **Raises.** `ValueError` if a size is not a positive integer.
+    **Source.** Irie, Gopalakrishnan and Schmidhuber 2024, section 3, arXiv:2305.19044.
+    **Example.**
+
+        >>> import jax, onward as ow
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> nodes = {"cell": ow.cells.ElementwiseLSTM(3, 4, key=keys[0]), "gate": OutputGate(4, 3, key=keys[1])}
+        >>> net = ow.Network(nodes, {"cell": ("input",), "gate": ("cell", "input")}, "gate")
+        >>> net.unroll(jax.numpy.ones((5, 3))).shape
+        (5, 4)
+    """
+
+    gate: eqx.nn.Linear
+    size: int = eqx.field(static=True)
+
+    def __init__(self, size: int, inputs: int, *, key: Array):
+        positive_sizes(size=size, inputs=inputs)
+        self.gate, self.size = eqx.nn.Linear(size + inputs, size, key=key), size
+
+    def __call__(self, input: Float[Array, " together"]) -> Float[Array, " size"]:
+        return jax.nn.sigmoid(self.gate(input)) * input[: self.size]
 
 
 def embedding(vocabulary: int, size: int, *, key: Array) -> eqx.nn.Embedding:

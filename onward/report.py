@@ -24,8 +24,8 @@ class Result:
     """What came of one algorithm.
 
     **Units.** `seconds_per_step` and `seconds_per_epoch` in seconds; `memory` in bytes, of the compiled training step
-    over all devices; `exact_share`: share of the parameters whose gradient is exact by theory, in [0, 1]; `cosine_*`
-    and `norm_ratio` compare the gradient with BPTT's during training. None: not measured.
+    over all devices; `exact_share`: share of the parameters whose gradient is exact by theory, in [0, 1]; `stochastic`:
+    the gradient is right in the mean over keys; `cosine_*` and `norm_ratio` compare the gradient with BPTT's during training. None: not measured.
     """
 
     label: str
@@ -36,6 +36,7 @@ class Result:
     updates: int = 1
     exact: bool = False
     exact_share: float = 0.0
+    stochastic: bool = False
     kind: str = ""
     passes: str = "1"
     source: str = ""
@@ -189,17 +190,18 @@ def row(comparison: Comparison, result: Result) -> list[str]:
         shown,
         number(result.seconds_per_epoch, 1),
         size(result.memory),
-        exactness(result.exact, result.exact_share),
+        exactness(result.exact, result.exact_share, result.stochastic),
         number(result.cosine_mean, 3),
         number(result.cosine_last, 3),
     ]
 
 
-def exactness(exact: bool, share: float) -> str:
-    """`exact`, or `biased` with the share of parameters that are exact all the same."""
+def exactness(exact: bool, share: float, stochastic: bool) -> str:
+    """`exact`, or else `biased` or `unbiased` with the share of parameters that are exact all the same."""
     if exact:
         return "exact"
-    return f"biased (exact for {100 * share:.0f}\u00a0%)" if share else "biased"
+    kind = "unbiased" if stochastic else "biased"
+    return f"{kind} (exact for {100 * share:.0f}\u00a0%)" if share else kind
 
 
 def summary(comparison: Comparison) -> str:

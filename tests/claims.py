@@ -17,10 +17,12 @@ import onward as ow
 CELLS = ("RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN")
 STACKS = tuple(f"{cell} x {depth}" for cell in CELLS for depth in (1, 2))
 DEEP = ("mixed x 3", "mixed x 4", "dag", "skip dag", "LRU blocks")
-DIAGONAL = ("LRU x 1", "IndRNN x 1", "Leapfrog x 1", "LRU below maps")
+DIAGONAL = ("LRU x 1", "IndRNN x 1", "Leapfrog x 1", "RTU x 1", "ElementwiseLSTM x 1", "LRU below maps")
+SPIKING = ("LIF x 1", "ALIF x 1")  # where gradients are those of the surrogate: no finite difference agrees with them
 REVERSIBLE = ("RevGRU x 1", "RevLSTM x 1", "Leapfrog x 2")
 OPTIONS = {"LRU": {"r_min": 0.5, "max_phase": 1.5}, "LeakyRNN": {"leak": 0.6}, "RevLSTM": {"min_forget": 0.2}}
-OPTIONS |= {"Leapfrog": {"step": 1.0}}
+OPTIONS |= {"Leapfrog": {"step": 1.0}, "RTU": {"r_min": 0.5, "form": "nonlinear", "activation": "tanh"}}
+OPTIONS |= {"LIF": {"dampening": 1.0}, "ALIF": {"dampening": 1.0, "tau_a": 8.0, "beta": 0.6, "refractory": 1}}
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,24 @@ CLAIMS = (
     Claim(ow.NthOrder(2), (), ("RNN x 1", "LRU x 1", "dag"), id="NthOrder-2"),
     Claim(ow.NthOrder(20), ("LSTM x 2", "dag"), (), id="NthOrder-20"),
     Claim(ow.SpatialBP(), (), ("RNN x 1", "LRU x 1", "dag"), id="SpatialBP"),
-    Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL + REVERSIBLE, (), id="RTRL"),
+    Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL + REVERSIBLE + SPIKING, (), id="RTRL"),
     Claim(ow.RTRL(lazy=3), ("dag",), (), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="RTRL-lazy"),
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
     Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
-    Claim(ow.EProp(), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="EProp"),
+    Claim(
+        ow.EProp(),
+        DIAGONAL,
+        ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag", *SPIKING),
+        id="EProp",
+    ),
     Claim(
         ow.EProp(depth="traces"), (*DIAGONAL, "LRU x 2", "IndRNN x 2"), ("RNN x 1", "GRU x 2", "dag"), id="EProp-traces"
     ),
+    Claim(ow.UORO(), (), ("RNN x 1", "dag"), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="UORO"),
+    Claim(
+        ow.KFRTRL(), DIAGONAL[:1], ("RNN x 1", "dag"), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="KFRTRL"
+    ),
+    Claim(ow.OK(2), (), ("RNN x 1", "dag"), nodes_on=("LRU below maps",), laws_on=("RNN x 1", "RNN x 1"), id="OK-2"),
     Claim(
         ow.ForwardErrors(),
         ("LRU x 2", "IndRNN x 2", "LSTM x 2", "mixed x 3", "dag", "LRU blocks"),
@@ -181,7 +193,7 @@ def run(algorithm, net, carry, window):
 
 def gradient_of(algorithm, net, window):
     """Loss and gradient of a whole sample, from the initial state."""
-    carry = algorithm.init(net, batch=window.weight.shape[0] if window.batched else None)
+    carry = algorithm.init(net, jax.random.key(0), window.weight.shape[0] if window.batched else None)
     _, estimate = run(algorithm, net, carry, window)
     return estimate.loss, estimate.gradient
 

@@ -78,6 +78,7 @@ def test_a_cell_that_declares_itself_coupled_trains_exactly_where_it_can():
 
 def test_sizes_that_are_no_sizes_are_refused():
     kinds = "RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN", "RevGRU", "RevLSTM", "Leapfrog"
+    kinds += "RTU", "ElementwiseLSTM", "LIF", "ALIF"
     for kind in kinds:
         with pytest.raises(ValueError, match="`hidden_size` must be a positive integer, got -1"):
             getattr(ow.cells, kind)(2, -1, key=jax.random.key(0))

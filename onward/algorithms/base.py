@@ -2,12 +2,12 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PyTree, UInt32
 
 from onward.cells.base import Cell
 from onward.network import INPUT, Network
@@ -25,16 +25,30 @@ class Carry(eqx.Module):
     memory: PyTree
 
 
+class Random(NamedTuple):
+    """What a stochastic algorithm carries: the data of a PRNG key, which is another at every draw, and its memory."""
+
+    key: UInt32[Array, "*batch 2"]
+    memory: PyTree
+
+    def draw(self, count: int) -> tuple[Array, Array]:
+        """For every sequence of a batch: the next key's data, and `count` keys [batch, count] to draw with now."""
+        each = jax.vmap(lambda data: jax.random.split(jax.random.wrap_key_data(data), count + 1))(self.key)
+        return jax.random.key_data(each[:, 0]), each[:, 1:]
+
+
 class Algorithm(eqx.Module):
     """Turns a window of the stream into one gradient estimate and carries what it needs to the next window.
 
     **Class attributes.** `kind`: "offline" (needs the whole window before it says anything), "online" (constant
     memory in the length; may be asked after every step) or "multi-pass". `pass_count`: forward passes over the window.
     `memory`: how memory grows with the window's length T. `source`: where it is from. `summary`: one line.
+    `stochastic`: whether it draws at random, so that `init` needs a key; its mean over keys is then BPTT's gradient.
     """
 
     kind: ClassVar[Literal["offline", "online", "multi-pass"]]
     pass_count: ClassVar[str] = "1"
+    stochastic: ClassVar[bool] = False
     memory: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]
@@ -64,18 +78,22 @@ class Algorithm(eqx.Module):
     def init(self, network: Network, key: Array | None = None, batch: int | None = None) -> Carry:
         """The carry before the first step: initial states and no influence yet.
 
-        **Arguments.** `key`: a PRNG key, needed by stochastic algorithms only. `batch`: the number of parallel
-        sequences; None for one sequence without a batch axis.
+        **Arguments.** `key`: a PRNG key, needed by stochastic algorithms only, whose memory is then a `Random`.
+        `batch`: the number of parallel sequences; None for one sequence without a batch axis.
         """
-        del key
         if batch is not None and (not isinstance(batch, int) or batch < 1):
             raise ValueError(f"`batch` must be None or a positive integer, got {batch!r}")
+        if self.stochastic and key is None:
+            raise ValueError(f"{type(self).__name__} draws at random; give it a key, such as key=jax.random.key(0)")
         self.check(network)
         network = network.effective()
         carry = Carry(network.initial_state(), self.init_memory(network))
-        if batch is None:
+        if batch is not None:
+            carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
+        if key is None or not self.stochastic:
             return carry
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
+        key = key if batch is None else jax.random.split(key, batch)
+        return Carry(carry.states, Random(jax.random.key_data(key), carry.memory))
 
     def run(self, network: Network, loss: Callable, carry: Carry, window: Sample) -> tuple[Carry, Estimate]:
         """One window: the gradient of the sum over time of `weight * loss(output, target)`.

@@ -1,15 +1,17 @@
 """The interface of a recurrent layer, as a pure function of one step."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 State = PyTree  # every leaf [units, ...]
+PerUnit = float | Sequence[float] | np.ndarray | Array  # one number for all units, or one for each
 
 
 class Cell(eqx.Module):
@@ -176,6 +178,19 @@ def positive_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
+
+
+def per_unit(name: str, value: PerUnit, count: int) -> float | tuple[float, ...]:
+    """`value` as a number or a tuple of `count` numbers, which a module holds as a constant and not as a parameter."""
+    array = np.asarray(value, float)
+    if array.shape not in ((), (count,)):
+        raise ValueError(f"`{name}` must be one number or one for each of {count} units, got shape {array.shape}")
+    return tuple(array.tolist()) if array.ndim else float(array)
+
+
+def constant(value: PerUnit, like: Array) -> Array:
+    """A constant of `per_unit` as an array of the type of `like`."""
+    return jnp.asarray(np.asarray(value), like.dtype)
 
 
 def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:

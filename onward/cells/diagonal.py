@@ -158,17 +158,10 @@ class LRU(Cell):
         key: Array,
     ):
         positive_sizes(input_size=input_size, hidden_size=hidden_size)
-        if not 0 <= r_min <= r_max <= 1:
-            raise ValueError(f"`r_min` and `r_max` must satisfy 0 <= r_min <= r_max <= 1, got {r_min} and {r_max}")
-        if max_phase <= 0:
-            raise ValueError(f"`max_phase` must be positive, got {max_phase}; 6.28 covers the circle")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, 2 * hidden_size
         keys = jax.random.split(key, 4)
-        # The draws keep away from 0 and 1, where log(-log |lambda|) and log(phase) are infinite.
-        u1, u2 = (jax.random.uniform(k, (hidden_size,), minval=1e-4, maxval=1 - 1e-4) for k in keys[:2])
-        squared = jnp.clip(u1 * (r_max**2 - r_min**2) + r_min**2, 1e-8, 1 - 1e-7)
+        squared, self.theta = _ring(keys[:2], hidden_size, r_min, r_max, max_phase)
         self.nu = jnp.log(-0.5 * jnp.log(squared))
-        self.theta = jnp.log(max_phase * u2)
         self.gamma_log = 0.5 * jnp.log1p(-squared)
         scale = 1 / math.sqrt(2 * input_size)
         self.b_real, self.b_imag = (jax.random.normal(k, (hidden_size, input_size)) * scale for k in keys[2:])
@@ -201,3 +194,94 @@ class LRU(Cell):
 
     def inverse(self, state, input):
         return self.effective().inverse(state, input)
+
+
+class RTU(FactoredCell):
+    """Recurrent trace units: pairs of real numbers that turn and shrink, made for real-time recurrent learning.
+
+        r = exp(-exp(nu)),  phi = exp(theta),  gamma = sqrt(1 - r^2)                                (1)
+        a_t = r cos(phi) c1_{t-1} - r sin(phi) c2_{t-1} + gamma weight_ih[:, 0] x_t                 (2)
+        b_t = r cos(phi) c2_{t-1} + r sin(phi) c1_{t-1} + gamma weight_ih[:, 1] x_t                 (3)
+        linear:     c1_t, c2_t = a_t, b_t,         emission  f(c1_t), f(c2_t)                       (4)
+        nonlinear:  c1_t, c2_t = f(a_t), f(b_t),   emission  c1_t, c2_t                             (5)
+
+    An `LRU` whose gamma is bound to r, with a nonlinear function f of each number, outside the recurrence or inside.
+
+    **Shapes.** N units, I inputs: `nu`, `theta` [N], `weight_ih` [N, 2, I]; state (c1, c2), each [N]; emission [2 N].
+    **Arguments.** `form`: "linear" (4) or "nonlinear" (5); `activation`: f, "relu", "tanh" or "identity". `r_min`,
+    `r_max`, `max_phase`: the ring of initial eigenvalues, as for `LRU`. Input weights start with variance 1 / I.
+    **Raises.** `ValueError` for a size, ring or name that makes no sense.
+    **Source.** Elelimy, White, Bowling and White 2024, arXiv:2409.01449.
+    """
+
+    nu: Float[Array, " units"]
+    theta: Float[Array, " units"]
+    weight_ih: Float[Array, "units 2 input_size"]
+    form: Literal["linear", "nonlinear"] = eqx.field(static=True)
+    activation: Literal["relu", "tanh", "identity"] = eqx.field(static=True)
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+    recurrence: ClassVar[Literal["dense", "diagonal", "none"]] = "diagonal"
+    recurrent: ClassVar[tuple[str, ...]] = ("nu", "theta")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        form: Literal["linear", "nonlinear"] = "linear",
+        activation: Literal["relu", "tanh", "identity"] = "relu",
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 6.28,
+        key: Array,
+    ):
+        positive_sizes(input_size=input_size, hidden_size=hidden_size)
+        if form not in ("linear", "nonlinear"):
+            raise ValueError(f"`form` must be 'linear' or 'nonlinear', got {form!r}")
+        if activation not in ("relu", "tanh", "identity"):
+            raise ValueError(f"`activation` must be 'relu', 'tanh' or 'identity', got {activation!r}")
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, 2 * hidden_size
+        self.form, self.activation = form, activation
+        keys = jax.random.split(key, 3)
+        squared, self.theta = _ring(keys[:2], hidden_size, r_min, r_max, max_phase)
+        self.nu = jnp.log(-0.5 * jnp.log(squared))
+        self.weight_ih = jax.random.normal(keys[2], (hidden_size, 2, input_size)) / math.sqrt(input_size)
+
+    def initial_state(self):
+        zeros = jnp.zeros(self.hidden_size, self.nu.dtype)
+        return zeros, zeros
+
+    def emit(self, state):
+        pair = jnp.concatenate(state)
+        return self._activate(pair) if self.form == "linear" else pair
+
+    def project(self, input):
+        gamma = jnp.sqrt(-jnp.expm1(-2 * jnp.exp(self.nu)))
+        return gamma * (self.weight_ih[:, 0] @ input), gamma * (self.weight_ih[:, 1] @ input)
+
+    def recur(self, emission):
+        return ()
+
+    def update(self, state, recurrent, drive):
+        first, second = state
+        modulus, phase = jnp.exp(-jnp.exp(self.nu)), jnp.exp(self.theta)
+        real, imag = modulus * jnp.cos(phase), modulus * jnp.sin(phase)
+        pair = real * first - imag * second + drive[0], real * second + imag * first + drive[1]
+        return pair if self.form == "linear" else (self._activate(pair[0]), self._activate(pair[1]))
+
+    def _activate(self, value):
+        return {"relu": jax.nn.relu, "tanh": jnp.tanh, "identity": lambda value: value}[self.activation](value)
+
+
+def _ring(keys, count, r_min, r_max, max_phase):
+    """Squared moduli, drawn uniformly by area of the ring, and logarithms of phases, drawn uniformly."""
+    if not 0 <= r_min <= r_max <= 1:
+        raise ValueError(f"`r_min` and `r_max` must satisfy 0 <= r_min <= r_max <= 1, got {r_min} and {r_max}")
+    if max_phase <= 0:
+        raise ValueError(f"`max_phase` must be positive, got {max_phase}; 6.28 covers the circle")
+    # The draws keep away from 0 and 1, where log(-log |lambda|) and log(phase) are infinite.
+    u1, u2 = (jax.random.uniform(k, (count,), minval=1e-4, maxval=1 - 1e-4) for k in keys)
+    squared = jnp.clip(u1 * (r_max**2 - r_min**2) + r_min**2, 1e-8, 1 - 1e-7)
+    return squared, jnp.log(max_phase * u2)

@@ -1,7 +1,7 @@
-"""Gated cells in PyTorch's (cuDNN's) parameters, unit axis first: GRU and LSTM."""
+"""Gated cells, unit axis first: GRU and LSTM in PyTorch's (cuDNN's) parameters, and a diagonal LSTM."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -122,3 +122,55 @@ class LSTM(_Gated):
         input, forget, new, output = (r + d for r, d in zip(recurrent, drive, strict=True))
         c = jax.nn.sigmoid(forget) * state[1] + jax.nn.sigmoid(input) * jnp.tanh(new)
         return jax.nn.sigmoid(output) * jnp.tanh(c), c
+
+
+class ElementwiseLSTM(FactoredCell):
+    """The eLSTM: gates that read nothing but their own unit's cell, so that real-time recurrent learning is cheap.
+
+        f   = sigmoid(weight_ih[:, 0] x_t + weight_hh[:, 0] c_{t-1} + bias[:, 0])      (1)
+        z   = tanh(weight_ih[:, 1] x_t + weight_hh[:, 1] c_{t-1} + bias[:, 1])         (2)
+        c_t = f c_{t-1} + (1 - f) z,     all elementwise but weight_ih x               (3)
+
+    The output gate of the paper, h = sigmoid(O x_t + W c_t) c_t, has no memory and is a module of its own,
+    `onward.modules.OutputGate`, as it is in the authors' program for real-time recurrent learning.
+
+    **Shapes.** N units, I inputs: `weight_ih` [N, 2, I], `weight_hh` and `bias` [N, 2]; state and emission c [N].
+    **Arguments.** `forget_bias`: the initial bias of f, above 0 for a longer memory. Input weights start with variance
+    1 / I, recurrent ones with the paper's standard deviation of 0.1.
+    **Raises.** `ValueError` if a size is not a positive integer.
+    **Source.** Irie, Gopalakrishnan and Schmidhuber 2024, section 3, arXiv:2305.19044.
+    """
+
+    weight_ih: Float[Array, "units 2 input_size"]
+    weight_hh: Float[Array, "units 2"]
+    bias: Float[Array, "units 2"]
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    output_size: int = eqx.field(static=True)
+    recurrence: ClassVar[Literal["dense", "diagonal", "none"]] = "diagonal"
+    recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
+
+    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 0.0, key: Array):
+        positive_sizes(input_size=input_size, hidden_size=hidden_size)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        keys = jax.random.split(key, 2)
+        self.weight_ih = jax.random.normal(keys[0], (hidden_size, 2, input_size)) / math.sqrt(input_size)
+        self.weight_hh = 0.1 * jax.random.normal(keys[1], (hidden_size, 2))
+        self.bias = jnp.zeros((hidden_size, 2)).at[:, 0].set(forget_bias)
+
+    def initial_state(self):
+        return jnp.zeros(self.hidden_size, self.weight_hh.dtype)
+
+    def emit(self, state):
+        return state
+
+    def project(self, input):
+        return gates(self.weight_ih, input, self.bias)
+
+    def recur(self, emission):
+        return ()
+
+    def update(self, state, recurrent, drive):
+        forget = jax.nn.sigmoid(drive[0] + self.weight_hh[:, 0] * state)
+        new = jnp.tanh(drive[1] + self.weight_hh[:, 1] * state)
+        return forget * state + (1 - forget) * new

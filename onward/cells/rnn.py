@@ -6,9 +6,10 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from onward.cells.base import Cell, FactoredCell, positive_sizes, uniform
+from onward.cells.base import Cell, FactoredCell, PerUnit, constant, per_unit, positive_sizes, uniform
 
 
 class RNN(FactoredCell):
@@ -64,25 +65,26 @@ class LeakyRNN(FactoredCell):
         h_t = leak h_{t-1} + (1 - leak) tanh(weight_hh h_{t-1} + weight_ih x_t + bias)      (1)
 
     **Shapes.** As `RNN`, with one `bias` [N].
-    **Units.** `leak` in [0, 1): exp(-1/tau), or 1 - 1/tau, for a time constant of tau steps.
+    **Units.** `leak` in [0, 1), one number or one per unit: exp(-1/tau), or 1 - 1/tau, for a time constant of tau
+    steps.
     **Source.** Murray 2019, eq. 1, doi:10.7554/eLife.43299.
     """
 
     weight_ih: Float[Array, "units input_size"]
     weight_hh: Float[Array, "units units"]
     bias: Float[Array, " units"]
-    leak: float = eqx.field(static=True)
+    leak: float | tuple[float, ...] = eqx.field(static=True)
     input_size: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     output_size: int = eqx.field(static=True)
     recurrent: ClassVar[tuple[str, ...]] = ("weight_hh",)
 
-    def __init__(self, input_size: int, hidden_size: int, *, leak: float = 0.9, key: Array):
+    def __init__(self, input_size: int, hidden_size: int, *, leak: PerUnit = 0.9, key: Array):
         positive_sizes(input_size=input_size, hidden_size=hidden_size)
-        if not 0 <= leak < 1:
+        self.leak = per_unit("leak", leak, hidden_size)
+        if not all(0 <= share < 1 for share in np.ravel(self.leak)):
             raise ValueError(f"`leak` must be in [0, 1), got {leak}; for a time constant of tau steps use exp(-1/tau)")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
-        self.leak = float(leak)
         keys = jax.random.split(key, 2)
         self.weight_ih = uniform(keys[0], (hidden_size, input_size), 1 / math.sqrt(input_size))
         self.weight_hh = jax.random.normal(keys[1], (hidden_size, hidden_size)) * (1.2 / math.sqrt(hidden_size))
@@ -101,7 +103,8 @@ class LeakyRNN(FactoredCell):
         return self.weight_hh @ emission
 
     def update(self, state, recurrent, drive):
-        return self.leak * state + (1 - self.leak) * jnp.tanh(recurrent + drive)
+        kept, new = (constant(share, state) for share in (self.leak, 1 - np.asarray(self.leak)))
+        return kept * state + new * jnp.tanh(recurrent + drive)
 
 
 class _EulerRNN(FactoredCell):

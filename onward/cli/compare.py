@@ -148,6 +148,7 @@ def _result(job: Job, network: Network, cost: Cost, **known: Any) -> Result:
         updates=choice.updates(job.task.length),
         exact=choice.exact_on(network, job.task.length),
         exact_share=exact_share(network, algorithm),
+        stochastic=algorithm.stochastic,
         kind=algorithm.kind,
         passes=algorithm.pass_count,
         source=algorithm.source,

@@ -18,7 +18,7 @@ class NetworkConfig:
     kind: Literal["lru-blocks", "stack"] = "lru-blocks"
     """lru-blocks: blocks of LRU, linear map, layer norm and MLP (the MNIST98 network). stack: layers of one cell."""
     cell: str = "gru"
-    """Cell of a stack, with options: rnn, gru, lstm, lru:r_min=0.9, indrnn, leaky-rnn:leak=0.8, antisymmetric-rnn."""
+    """Cell of a stack, with options: gru, lstm, lru:r_min=0.9, leaky-rnn:leak=0.8, alif:tau_a=500; see onward list."""
     layers: int = 4
     """Recurrent layers."""
     units: int = 32

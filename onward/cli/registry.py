@@ -26,6 +26,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "rtrl": algorithms.RTRL,
     "snap": algorithms.SnAp,
     "eprop": algorithms.EProp,
+    "uoro": algorithms.UORO,
+    "kf-rtrl": algorithms.KFRTRL,
+    "ok": algorithms.OK,
     "forward-errors": algorithms.ForwardErrors,
 }
 SHORT = {"snap1": "snap:1"}
@@ -35,11 +38,15 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "lstm": cells.LSTM,
     "lru": cells.LRU,
     "indrnn": cells.IndRNN,
+    "rtu": cells.RTU,
+    "elementwise-lstm": cells.ElementwiseLSTM,
     "leaky-rnn": cells.LeakyRNN,
     "antisymmetric-rnn": cells.AntisymmetricRNN,
     "rev-gru": cells.RevGRU,
     "rev-lstm": cells.RevLSTM,
     "leapfrog": cells.Leapfrog,
+    "lif": cells.LIF,
+    "alif": cells.ALIF,
 }
 NETWORKS: dict[str, str] = {
     "lru-blocks": "blocks of LRU, linear map, layer norm and MLP, without skips; the MNIST98 network",

@@ -27,7 +27,7 @@ def estimates(jobs: Sequence[Job], costs: Mapping[str, Cost]) -> Table:
         total = "–" if cost.seconds is None else duration(cost.seconds * steps)
         table.add_row(
             job.choice.label,
-            report.exactness(exact, 0.0),
+            report.exactness(exact, 0.0, job.choice.algorithm.stochastic),
             report.size(cost.carry),
             report.size(cost.memory),
             report.number(cost.seconds, 3),
@@ -53,7 +53,7 @@ def results(comparison: Comparison) -> Table:
             table.add_column(text, no_wrap=True, justify="left" if index == GRADIENT else "right")
     for result in comparison.results:
         row = report.row(comparison, result)
-        row[GRADIENT] = report.exactness(result.exact, 0.0)
+        row[GRADIENT] = report.exactness(result.exact, 0.0, result.stochastic)
         if result.status != "finished":
             row[1] = f"[red]{result.status}[/red]"
         table.add_row(*row)
