@@ -10,7 +10,9 @@ from onward.losses import cross_entropy, squared_error
 from onward.tasks import TASKS, Adding, Copy, DelayedXOR, Task, make, pixels
 
 PIXEL_TASKS = ["smnist", "psmnist", "sfashion", "psfashion", "scifar10"]
-NAMES = ["mnist98", "copy", "adding", "delayed-xor", *PIXEL_TASKS]
+SPIKING_TASKS = ["pattern-generation", "evidence-accumulation", "store-recall"]
+GENERATED_TASKS = ["copy", "adding", "delayed-xor", *SPIKING_TASKS]
+NAMES = ["mnist98", *GENERATED_TASKS, "japanese-vowels", *PIXEL_TASKS]
 ORDER = [269, 11, 403, 600, 196, 608]  # where psmnist starts; another order is another task
 
 
@@ -32,6 +34,9 @@ def little_mnist(monkeypatch):
 def task(name, **options):
     if name in PIXEL_TASKS:
         options.setdefault("validation", 7)
+    if name in SPIKING_TASKS:
+        options.setdefault("neurons", 3)
+        options.setdefault("evaluation_size", 9)
     return make(name, **options)
 
 
@@ -70,7 +75,7 @@ def test_a_batch_has_the_declared_form(name):
         losses = [float(made.loss(np.zeros(made.output_size, np.float32), target[0, t])) for t in (0, -1)]
         assert np.isfinite(losses).all()
     assert made.loss in (cross_entropy, squared_error)
-    assert (made.train_size is None) == (name in ("copy", "adding", "delayed-xor"))
+    assert (made.train_size is None) == (name in GENERATED_TASKS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,10 +92,11 @@ def test_a_batch_is_a_function_of_seed_and_step(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_evaluation_sets_are_fixed_whatever_the_batch(name, split):
-    generated = name in ("copy", "adding", "delayed-xor")
+    generated = name in GENERATED_TASKS
     options = {"evaluation_size": 13} if generated else {"validation": 7}
-    made, other = make(name, **options), make(name, **options)
-    expected = 13 if generated else 7 if split == "validation" else 10_000 if name == "mnist98" else 20
+    made, other = task(name, **options), task(name, **options)
+    sizes = {"mnist98": (7, 10_000), "japanese-vowels": (63, 370)}.get(name, (7, 20))
+    expected = 13 if generated else sizes[split == "test"]
     other.train_batch(1, 1, 1)
     by_six, by_all = list(made.evaluation(split, 6)), list(other.evaluation(split, expected))
     assert len(by_all) == 1
@@ -100,9 +106,9 @@ def test_evaluation_sets_are_fixed_whatever_the_batch(name, split):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("name", ["copy", "adding", "delayed-xor"])
+@pytest.mark.parametrize("name", GENERATED_TASKS)
 def test_generated_splits_and_training_share_no_draw(name):
-    made = make(name, evaluation_size=8)
+    made = task(name, evaluation_size=8)
     batches = [next(made.evaluation(split, 8)) for split in ("validation", "test")]
     batches += [made.train_batch(seed, step, 8) for seed in range(3) for step in range(3)]
     for a, b in itertools.combinations(batches, 2):
@@ -139,6 +145,25 @@ def test_bad_arguments_name_themselves_the_value_and_a_remedy(name):
         ("delayed-xor", "delay", -3, 0),
         ("delayed-xor", "presentation", 1, 2),
         ("delayed-xor", "evaluation_size", -1, 1),
+        ("pattern-generation", "length", 10, 11),
+        ("pattern-generation", "outputs", 0, 1),
+        ("pattern-generation", "groups", 0, 1),
+        ("pattern-generation", "neurons", 0, 1),
+        ("pattern-generation", "pattern", -1, 0),
+        ("pattern-generation", "evaluation_size", 0, 1),
+        ("evidence-accumulation", "cue_length", 0, 1),
+        ("evidence-accumulation", "gap", -1, 0),
+        ("evidence-accumulation", "delay", -1, 0),
+        ("evidence-accumulation", "recall", 0, 1),
+        ("evidence-accumulation", "neurons", 0, 1),
+        ("evidence-accumulation", "evaluation_size", 0, 1),
+        ("store-recall", "symbol", 0, 1),
+        ("store-recall", "min_delay", -1, 0),
+        ("store-recall", "max_delay", -1, 0),
+        ("store-recall", "pairs", 0, 1),
+        ("store-recall", "neurons", 0, 1),
+        ("store-recall", "evaluation_size", 0, 1),
+        ("japanese-vowels", "validation", -5, 0),
         ("mnist98", "validation", -5, 0),
         ("smnist", "validation", -5, 0),
         ("psmnist", "validation", -5, 0),

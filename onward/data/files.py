@@ -1,4 +1,4 @@
-"""Where data files live, how they are checked, and how a missing one is fetched."""
+"""Where data files live, how they and the embedded ones are checked, and how a missing one is fetched."""
 
 import gzip
 import hashlib
@@ -48,6 +48,20 @@ def obtain(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> bytes:
         f"published file there as {name} or {name}.gz, or set ONWARD_DATA to a folder in which it is "
         f"{folder.name}/{name}"
     )
+
+
+def verified(data: bytes, name: str, sha256: str, script: str) -> bytes:
+    """`data` itself if it is the content of the embedded file `name`; `ValueError` otherwise.
+
+    **Arguments.** `script`: what makes the file.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{name} in the installed package is corrupt: its SHA-256 digest is {found} where {sha256} belongs; "
+            f"reinstall onward, or make the file again with {script}"
+        )
+    return data
 
 
 def digest(content: bytes) -> str:

@@ -10,14 +10,14 @@ nothing to undo and brings 7.0 MB down to 2.6 instead of 3.0:
 A row of an image is 28 pixels, 3.5 values: values i-3 and i-4 lie above value i by one row, value i-7 by two.
 """
 
-import hashlib
 import lzma
 from functools import lru_cache
-from importlib.resources import files
+from importlib import resources
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from onward.data import files
 from onward.data.images import LabelledImages
 
 STEPS = 98
@@ -41,19 +41,13 @@ def load_mnist98() -> LabelledImages:
 
 @lru_cache(maxsize=1)
 def _load() -> LabelledImages:
-    images, labels = decode(verified((files("onward.data") / FILE).read_bytes()))
+    images, labels = decode(verified((resources.files("onward.data") / FILE).read_bytes()))
     return LabelledImages(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
 
 
 def verified(data: bytes) -> bytes:
     """`data` itself if it is the embedded file's content; `ValueError` otherwise."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise ValueError(
-            f"{FILE} in the installed package is corrupt: its SHA-256 digest is {found} where {SHA256} belongs; "
-            "reinstall onward, or make the file again with scripts/make_mnist98.py"
-        )
-    return data
+    return files.verified(data, FILE, SHA256, "scripts/make_mnist98.py")
 
 
 def average(pixels: UInt8[np.ndarray, "image 784"]) -> UInt8[np.ndarray, "image 98"]:

@@ -10,10 +10,10 @@ from jaxtyping import Bool
 from onward.sample import Sample
 
 Split = Literal["validation", "test"]
-Purpose = Literal["train", "validation", "test", "epoch"]
+Purpose = Literal["train", "validation", "test", "epoch", "target"]
 
 # What a stream of random numbers is for. No two purposes share numbers, whatever the seeds.
-_PURPOSES: dict[Purpose, int] = {"train": 0, "validation": 1, "test": 2, "epoch": 3}
+_PURPOSES: dict[Purpose, int] = {"train": 0, "validation": 1, "test": 2, "epoch": 3, "target": 4}
 
 
 class Task(abc.ABC):
@@ -42,7 +42,7 @@ class Task(abc.ABC):
     length: int
     train_size: int | None
     loss: Callable[[Any, Any], Any]
-    options: dict[str, int | bool]
+    options: dict[str, int | float | bool]
 
     @abc.abstractmethod
     def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
@@ -92,6 +92,16 @@ def at_least(minimum: int, remedy: str, **option: Any) -> int:
     return int(value)
 
 
+def between(minimum: float, maximum: float, remedy: str, **option: Any) -> float:
+    """The one number passed by name, if it lies in the range; otherwise a `ValueError` that ends with `remedy`."""
+    ((name, value),) = option.items()
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"`{name}` must be a number, got {value!r}; {remedy}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"`{name}` must be from {minimum:g} to {maximum:g}, got {value}; {remedy}")
+    return float(value)
+
+
 def true_or_false(**option: Any) -> bool:
     """The one flag passed by name; a `ValueError` if it is not a bool."""
     ((name, value),) = option.items()
@@ -109,9 +119,7 @@ def batch_arguments(seed: int, step: int, batch_size: int) -> tuple[int, int, in
     )
 
 
-def generator(
-    purpose: Literal["train", "validation", "test", "epoch"], seed: int = 0, index: int = 0
-) -> np.random.Generator:
+def generator(purpose: Purpose, seed: int = 0, index: int = 0) -> np.random.Generator:
     """Random numbers that are a function of the three arguments, and independent for any two different triples."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PURPOSES[purpose], index)))
 

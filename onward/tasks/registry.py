@@ -7,8 +7,11 @@ from onward.tasks.adding import Adding
 from onward.tasks.base import Task
 from onward.tasks.copy import Copy
 from onward.tasks.delayed_xor import DelayedXOR
+from onward.tasks.evidence_accumulation import EvidenceAccumulation
+from onward.tasks.japanese_vowels import JapaneseVowels
 from onward.tasks.language import PTB, Brown, BrownCharacters, PTBCharacters
 from onward.tasks.mnist98 import MNIST98
+from onward.tasks.pattern_generation import PatternGeneration
 from onward.tasks.pixels import (
     PermutedFashionMNIST,
     PermutedMNIST,
@@ -16,12 +19,17 @@ from onward.tasks.pixels import (
     SequentialFashionMNIST,
     SequentialMNIST,
 )
+from onward.tasks.store_recall import StoreRecall
 
 _CLASSES = (
     MNIST98,
     Copy,
     Adding,
     DelayedXOR,
+    PatternGeneration,
+    EvidenceAccumulation,
+    StoreRecall,
+    JapaneseVowels,
     SequentialMNIST,
     PermutedMNIST,
     SequentialFashionMNIST,
