@@ -25,7 +25,8 @@ class Result:
 
     **Units.** `seconds_per_step` and `seconds_per_epoch` in seconds; `memory` in bytes, of the compiled training step
     over all devices; `exact_share`: share of the parameters whose gradient is exact by theory, in [0, 1]; `stochastic`:
-    the gradient is right in the mean over keys; `cosine_*` and `norm_ratio` compare the gradient with BPTT's during training. None: not measured.
+    the gradient is right in the mean over keys; `cosine_*` and `norm_ratio` compare the gradient with BPTT's during
+    training. None: not measured.
     """
 
     label: str
