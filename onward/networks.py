@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from onward import modules
-from onward.cells import LRU, LSTM, Cell, CumulativeMean, LockedDropout, WeightDrop
+from onward.cells import LRU, LSTM, Cell, CumulativeMean, LockedDropout, Sparse, WeightDrop
 from onward.cells.base import positive_sizes
 from onward.network import INPUT, Network
 
@@ -78,6 +78,7 @@ def cell_stack(
     *,
     units: int = 128,
     layers: int = 1,
+    density: float = 1.0,
     pooling: bool = False,
     key: Array,
     **options: Any,
@@ -85,7 +86,8 @@ def cell_stack(
     """Layers of one kind of cell, each reading the emission of the one below, and an affine readout.
 
     **Arguments.** `cell`: a cell class such as `onward.cells.GRU`, called as `cell(input_size, units, key=key,
-    **options)`. `pooling`: end with a straight-through cumulative mean.
+    **options)`. `density`: share of recurrent connections that there are, see `onward.cells.Sparse`. `pooling`: end
+    with a straight-through cumulative mean.
     **Raises.** `ValueError` if a size is not a positive integer.
     **Example.**
 
@@ -100,7 +102,7 @@ def cell_stack(
     name, size = cell.__name__.lower(), input_size
     for index in range(1, layers + 1):
         node = cell(size, units, key=next(keys), **options)
-        nodes[f"{name}_{index}"] = node
+        nodes[f"{name}_{index}"] = node if density == 1 else Sparse(node, density, seed=index)
         size = node.output_size
     nodes["readout"] = eqx.nn.Linear(size, output_size, key=next(keys))
     if pooling:

@@ -60,6 +60,15 @@ CLAIMS = (
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
     Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
     Claim(
+        ow.SnAp(2),
+        ("RNN x 1", "GRU x 2", "dag"),
+        ("sparse",),
+        nodes_on=("sparse",),
+        laws_on=("sparse",) * 2,
+        id="SnAp-2",
+    ),
+    Claim(ow.SnAp(5), ("sparse", "LRU x 2"), (), nodes_on=("sparse",), laws_on=("sparse",) * 2, id="SnAp-5"),
+    Claim(
         ow.EProp(),
         DIAGONAL,
         ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag", *SPIKING),
@@ -125,6 +134,10 @@ def network(name: str, seed: int = 0) -> ow.Network:
     def linear(a, b):
         return eqx.nn.Linear(a, b, key=next(keys))
 
+    if name == "sparse":  # every unit hears one other of its layer, and above all units of a half
+        ring, halves = np.roll(np.eye(4), 1, axis=0), np.repeat(np.eye(2), 2, axis=0).repeat(2, axis=1)
+        above = ow.cells.Sparse(cell("RNN", 4), {"weight_hh": ring, "weight_ih": halves})
+        return ow.stack(ow.cells.Sparse(cell("GRU", INPUT), {"weight_hh": ring}), above, readout=linear(4, OUTPUT))
     if name == "LRU below maps":
         below = cell("LRU", INPUT)
         maps = linear(below.output_size, 5), eqx.nn.LayerNorm(5), eqx.nn.MLP(5, 4, 6, 1, key=next(keys))

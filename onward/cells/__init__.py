@@ -17,5 +17,6 @@ from onward.cells.reversible import RevLSTM as RevLSTM
 from onward.cells.rnn import RNN as RNN
 from onward.cells.rnn import AntisymmetricRNN as AntisymmetricRNN
 from onward.cells.rnn import LeakyRNN as LeakyRNN
+from onward.cells.sparse import Sparse as Sparse
 from onward.cells.spiking import ALIF as ALIF
 from onward.cells.spiking import LIF as LIF

@@ -137,8 +137,11 @@ def emission_has_parameters(cell: Cell) -> bool:
     parameters, rest = eqx.partition(cell, eqx.is_inexact_array)
     emit = lambda parameters, state: eqx.combine(parameters, rest).emit(state)  # noqa: E731
     program = jax.make_jaxpr(emit)(parameters, cell.initial_state()).jaxpr
-    read = {id(var) for equation in program.eqns for var in equation.invars} | {id(var) for var in program.outvars}
-    return any(id(var) in read for var in program.invars[: len(jax.tree.leaves(parameters))])
+    needed = {id(var) for var in program.outvars}
+    for equation in reversed(program.eqns):
+        if any(id(var) in needed for var in equation.outvars):
+            needed |= {id(var) for var in equation.invars}
+    return any(id(var) in needed for var in program.invars[: len(jax.tree.leaves(parameters))])
 
 
 def summed_leaves(cell: Cell) -> PyTree | None:

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from onward.cells.base import Cell, FactoredCell, positive_sizes
+from onward.cells.wrapped import Wrapped, is_its_own
 
 
 class LockedDropout(Cell):
@@ -61,11 +62,7 @@ class LockedDropout(Cell):
         return value, (kept / (1 - self.rate)).astype(mask.dtype)
 
 
-def _of_cell(name: str) -> Any:
-    return property(lambda self: getattr(self.cell, name))
-
-
-class WeightDrop(FactoredCell):
+class WeightDrop(Wrapped):
     """A cell whose recurrent weights drop out, the same ones for a whole batch.
 
     `onward.train` draws a mask for every batch: `weight_hh` is multiplied by it, 0 with probability `rate` and
@@ -90,16 +87,14 @@ class WeightDrop(FactoredCell):
     mask: Bool[Array, "rows units"] | None
 
     def __init__(self, cell: Cell, rate: float, mask: Array | None = None):
-        own = type(cell).effective is Cell.effective and "weight_hh" in cell.recurrent
-        if not own or not isinstance(cell, FactoredCell):
+        if not is_its_own(cell) or "weight_hh" not in cell.recurrent or not isinstance(cell, FactoredCell):
             raise ValueError(f"{type(cell).__name__} has no recurrent matrix `weight_hh` of its own to drop; leave it")
         self.cell, self.rate, self.mask = cell, _share(rate), mask
 
     def randomized(self, key):
         return WeightDrop(self.cell, self.rate, jax.random.bernoulli(key, 1 - self.rate, self._weight(self.cell).shape))
 
-    def masked(self) -> FactoredCell:
-        """The cell as it is with the mask drawn last."""
+    def masked(self):
         if self.mask is None:
             return self.cell
         dropped = jnp.where(self.mask, self._weight(self.cell) / (1 - self.rate), 0)
@@ -107,28 +102,6 @@ class WeightDrop(FactoredCell):
 
     def _weight(self, cell):
         return cell.weight_hh
-
-    # What the cell is, it stays.
-    input_size = _of_cell("input_size")
-    output_size = _of_cell("output_size")
-    recurrence = _of_cell("recurrence")
-    unit_local = _of_cell("unit_local")
-    recurrent = _of_cell("recurrent")
-
-    def initial_state(self):
-        return self.cell.initial_state()
-
-    def emit(self, state):
-        return self.cell.emit(state)
-
-    def project(self, input):
-        return self.masked().project(input)
-
-    def recur(self, emission):
-        return self.masked().recur(emission)
-
-    def update(self, state, recurrent, drive):
-        return self.masked().update(state, recurrent, drive)
 
 
 def _share(rate):

@@ -21,6 +21,8 @@ class NetworkConfig:
     """Cell of a stack, with options: gru, lstm, lru:r_min=0.9, leaky-rnn:leak=0.8, alif:tau_a=500; see onward list."""
     layers: int = 4
     """Recurrent layers."""
+    density: float = 1.0
+    """Share of recurrent connections that there are (stack, not for texts)."""
     units: int = 32
     """Units in each recurrent layer; of an LRU, complex ones."""
     width: int = 32

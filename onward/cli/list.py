@@ -38,8 +38,8 @@ def _algorithms(console: Console) -> None:
     entries = []
     for name, kind in ALGORITHMS.items():
         passes = "1 pass" if kind.pass_count == "1" else f"{kind.pass_count} passes"
-        elsewhere = ", unbiased elsewhere" if kind.stochastic else ""
-        facts = f"exact on: {exact_on(kind)}{elsewhere} | memory {kind.memory} | {passes} | {kind.kind}"
+        where = "unbiased on: every network" if kind.stochastic else f"exact on: {exact_on(kind)}"
+        facts = f"{where} | memory {kind.memory} | {passes} | {kind.kind}"
         entries.append((name, kind.summary, facts, f"source: {kind.source}", _options(name, kind)))
     _print(
         console,

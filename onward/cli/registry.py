@@ -113,6 +113,8 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     text = isinstance(task, LanguageModel)
     sizes: dict[str, Any] = {"units": config.units, "layers": config.layers}
     words = {name: getattr(config, name) for name in ("tied", "dropout", "weight_drop", "softmaxes")}
+    if config.density != 1 and (text or config.kind != "stack"):
+        raise UsageError("--network.density is for --network.kind stack, and not for texts; leave it out.")
     if text and config.pooling == "on":
         raise UsageError("--network.pooling on: a text is asked about at every step; leave it out.")
     if text and config.kind == "stack":
@@ -129,7 +131,8 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     else:
         spec = parse(config.cell, "cell")
         cell = choose(spec, CELLS, "cell")
-        stacked = functools.partial(networks.cell_stack, cell, task.input_size, task.output_size)
+        sparse = {"density": config.density}
+        stacked = functools.partial(networks.cell_stack, cell, task.input_size, task.output_size, **sparse)
         of_text = functools.partial(networks.language_model, task.output_size, cell=cell)
         make = functools.partial(of_text if text else stacked, **options_of(cell, spec, "cell"))
     try:

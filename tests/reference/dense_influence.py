@@ -6,6 +6,7 @@ All derivatives are complex steps of `steps.py`, exact to rounding. Two formulat
 
     S_t = M_t + decay J_{t-1} S_{t-1}                              RTRL
     S_t = sum over j = 0 ... n of J_{t-1} ... J_{t-j} M_{t-j}      a look-back of n steps
+    S_t = P o (M_t + J_{t-1} S_{t-1})                              SnAp-n, P the pattern of (1 + J + ... + J^{n-1}) M
 
 `by_layer` is the family of rules that cut paths. For layer l's parameters and each layer m at or above l,
 
@@ -22,8 +23,11 @@ import numpy as np
 from tests.reference.steps import derivative, network_step, pack, unit_of_entry, unpack
 
 
-def whole_network(layers, readout, inputs, targets, weights, windows, decay=1.0, look_back=None):
-    """Per window a list of parameter gradients by layer, the readout's last."""
+def whole_network(layers, readout, inputs, targets, weights, windows, decay=1.0, look_back=None, reach=None):
+    """Per window a list of parameter gradients by layer, the readout's last.
+
+    `reach`: n of SnAp-n. A weight of 0 is one that is absent, and has no gradient then.
+    """
     sizes = np.cumsum([layer.size for layer in layers])[:-1]
     lengths = np.cumsum([len(pack(layer.parameters)) for layer in layers])[:-1]
 
@@ -33,6 +37,7 @@ def whole_network(layers, readout, inputs, targets, weights, windows, decay=1.0,
 
     theta = np.concatenate([pack(layer.parameters) for layer in layers])
     s = np.zeros(sum(layer.size for layer in layers))
+    pattern = True if reach is None else _pattern(step, len(s), theta, inputs[0], reach)
     influence, past, results, t = np.zeros((len(s), len(theta))), [], [], 0
     for length in windows:
         total, at_readout = np.zeros(len(theta)), _zeros(readout)
@@ -41,7 +46,7 @@ def whole_network(layers, readout, inputs, targets, weights, windows, decay=1.0,
             m = derivative(lambda theta, state=s, x=inputs[t]: step(state, theta, x), theta)
             s = step(s, theta, inputs[t])
             if look_back is None:
-                influence = m + decay * j @ influence
+                influence = np.where(pattern, m + decay * j @ influence, 0)
             else:
                 past = [m, *[j @ old for old in past]][: look_back + 1]
                 influence = sum(past)
@@ -55,6 +60,16 @@ def whole_network(layers, readout, inputs, targets, weights, windows, decay=1.0,
         parts = [unpack(p, layer.parameters) for p, layer in zip(np.split(total, lengths), layers, strict=True)]
         results.append([*parts, at_readout])
     return results
+
+
+def _pattern(step, size, theta, x, reach):
+    """What is reached in so many steps, found at a state of no special values."""
+    s = np.random.default_rng(3).normal(size=size)
+    j = np.abs(derivative(lambda state: step(state, theta, x), s))
+    pattern = (derivative(lambda theta: step(s, theta, x), theta) != 0) & (theta != 0)
+    for _ in range(reach - 1):
+        pattern = pattern | (j @ pattern > 0)
+    return pattern
 
 
 def by_layer(layers, readout, inputs, targets, weights, windows, rule, depth="spatial"):
