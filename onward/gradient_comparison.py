@@ -213,13 +213,13 @@ def _measure(stream, algorithm, draws, exact, budget) -> _Found:
         return _not_run(stream, _too_much(reason, budget), memory)
     totals, times = _Totals(stream, exact), []
     jax.block_until_ready(compiled[first.length](stream.parameters, stream.start(algorithm, draws[0]), first))
-    for draw in draws:
+    for count, draw in enumerate(draws, 1):
         carry = stream.start(algorithm, draw)
         for index, piece in enumerate(stream.pieces):
             began = time.perf_counter()
             carry, gradient = jax.block_until_ready(compiled[piece.length](stream.parameters, carry, piece))
             times.append((time.perf_counter() - began) / piece.length)
-            totals.add(index, _vector(gradient))
+            totals.add(index, _vector(gradient), count)
     return totals.found(len(draws), statistics.median(times), np.nan if memory is None else memory)
 
 
@@ -234,38 +234,37 @@ def _not_run(stream, reason, memory=None) -> _Found:
 
 
 class _Totals:
-    """Sums over keys, in float64, from which means, bias and variance are worked out at the end."""
+    """Means over keys and what is scattered around them (by Welford's recursion), in float64."""
 
     def __init__(self, stream: _Stream, exact: list[np.ndarray]):
         self._exact, self._parts = exact, stream.parts
-        self._vectors = [np.zeros_like(vector) for vector in exact]
+        self._means = [np.zeros_like(vector) for vector in exact]
         shape = len(exact), len(stream.parts)
-        self._cosine, self._norm, self._square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self._cosine, self._norm, self._scatter = np.zeros(shape), np.zeros(shape), np.zeros(shape)
 
-    def add(self, index: int, vector: np.ndarray) -> None:
-        """Take in the gradient of window number `index`."""
-        self._vectors[index] += vector
+    def add(self, index: int, vector: np.ndarray, count: int) -> None:
+        """Take in the gradient of window number `index`, the `count`-th of that window."""
+        before = vector - self._means[index]
+        self._means[index] += before / count
+        after = vector - self._means[index]
         for group, part in enumerate(self._parts):
             ours, theirs = vector[part], self._exact[index][part]
             norm = np.linalg.norm(ours)
             lengths = norm * np.linalg.norm(theirs)
             self._cosine[index, group] += ours @ theirs / lengths if lengths != 0 else 0.0
             self._norm[index, group] += norm
-            self._square[index, group] += norm**2
+            self._scatter[index, group] += before[part] @ after[part]
 
     def found(self, count: int, seconds: float, memory: float) -> _Found:
         """All quantities, NaN where the exact gradient is 0."""
-        shape = self._cosine.shape
-        exact, bias, spread = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        for place in np.ndindex(shape):
-            index, part = place[0], self._parts[place[1]]
-            mean, theirs = self._vectors[index][part] / count, self._exact[index][part]
+        exact, bias = np.zeros(self._cosine.shape), np.zeros(self._cosine.shape)
+        for place in np.ndindex(exact.shape):
+            mean, theirs = (vectors[place[0]][self._parts[place[1]]] for vectors in (self._means, self._exact))
             exact[place], bias[place] = np.linalg.norm(theirs), np.linalg.norm(mean - theirs)
-            if count > 1:
-                spread[place] = np.sqrt(max(0.0, (self._square[place] - count * (mean @ mean)) / (count - 1)))
         exact = np.where(exact > 0, exact, np.nan)
         cosine = np.where(exact > 0, self._cosine / count, np.nan)
-        return _Found(cosine, self._norm / count / exact, bias / exact, spread / exact, seconds, memory)
+        deviation = np.sqrt(self._scatter / max(1, count - 1))
+        return _Found(cosine, self._norm / count / exact, bias / exact, deviation / exact, seconds, memory)
 
 
 def _pieces(sample: Sample, ends: np.ndarray) -> list[Sample]:

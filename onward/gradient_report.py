@@ -22,9 +22,7 @@ PAGE, NUMBERS = "report.html", "gradients.csv"
 FIGURES = ("windows", "groups", "errors", "cost")
 COLUMNS = ("algorithm", "gradient", "cosine", "norm", "bias", "deviation", "s / step", "memory")
 LAST = "all"  # what the table of numbers calls all windows together
-ERRORS = (
-    "Relative to the norm of the exact gradient, all windows together. Bars end at 2, whatever the figure beside them."
-)
+ERRORS = "Relative to the norm of the exact gradient, all windows together; a bar that is longer ends at 2."
 NOTES = (
     "The exact gradient of a window is that of its losses through the whole past, at fixed weights: what RTRL gives. "
     "Exact: by theory, the algorithm's is the same. Unbiased: its mean over keys is.",

@@ -144,7 +144,7 @@ class GradientsConfig(CommonConfig):
     `onward compare --preset immediate` trains immediate derivatives (SpatialBP) with RMSprop beside RTRL and BPTT.
     """
 
-    algorithms: tuple[str, ...] = ("spatialbp", "eprop", "snap1", "eprop:traces", "uoro", "bptt")
+    algorithms: tuple[str, ...] = ("spatialbp", "eprop", "snap1", "uoro", "bptt")
     """Algorithms to compare, for example: spatialbp snap1 eprop uoro kf-rtrl rtrl."""
     batch_size: int = 16
     """Sequences in the batch; a gradient is the mean over them."""
