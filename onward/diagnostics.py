@@ -59,8 +59,8 @@ def estimate(
     """
     count = len(batch.weight)
     carry = carry_bytes(network, algorithm, count)
-    if budget is not None and carry > budget:
-        return Cost(carry, None, None, f"what it carries from window to window alone is {gigabytes(carry)}")
+    if declined := over_budget(budget, carry):
+        return Cost(carry, None, None, declined)
     devices, static = Devices(count), eqx.partition(network, eqx.is_inexact_array)[1]
     plan = Plan(window, stateful=stateful)
     update = make_update(static, algorithm, optimizer, loss, plan, devices)
@@ -71,9 +71,18 @@ def estimate(
     sample = devices.put(batch)
     compiled: Any = update.lower(*_shapes(start, devices), _described(sample, devices.spread)).compile()
     memory = compiled_memory(compiled, devices.count)
-    if budget is not None and memory is not None and memory > budget:
-        return Cost(carry, memory, None, f"a step needs {gigabytes(memory)}")
+    if declined := over_budget(budget, carry, memory):
+        return Cost(carry, memory, None, declined)
     return Cost(carry, memory, _time(compiled, start(), sample, timed))
+
+
+def over_budget(budget: float | None, carry: int, memory: int | None = None) -> str:
+    """Why a step with such a carry, and in all so much memory, is not to be run within `budget` bytes, or ""."""
+    if budget is not None and carry > budget:
+        return f"what it carries from window to window alone is {gigabytes(carry)}"
+    if budget is not None and memory is not None and memory > budget:
+        return f"a step needs {gigabytes(memory)}"
+    return ""
 
 
 def compiled_memory(compiled: Any, devices: int = 1) -> int | None:

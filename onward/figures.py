@@ -1,9 +1,10 @@
-"""Figures of a comparison: learning curves, alignment with BPTT's gradient, and cost. Matplotlib is imported late."""
+"""Figures of comparisons: learning curves, alignment with a reference gradient, bars. Matplotlib is imported late."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which stays distinct for colour-blind readers; yellow is left out for want of contrast.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), (0, (4, 1.5)), "-.", ":")
-GREY = "#5f6670"
+GREY, INK = "#5f6670", "#30343a"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.edgecolor": "#9aa0a8",
-    "axes.labelcolor": "#30343a",
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -29,7 +30,7 @@ STYLE: Any = {
     "grid.linewidth": 0.8,
     "xtick.color": GREY,
     "ytick.color": GREY,
-    "text.color": "#30343a",
+    "text.color": INK,
     "svg.fonttype": "none",
     "svg.hashsalt": "onward",
 }
@@ -54,7 +55,7 @@ class Curves:
 
 def learning_curves(runs: Sequence[Curves], *, score_label: str, loss_label: str) -> "Figure":
     """Training loss (running mean over faint batches) and the validation score, both against sequences seen."""
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     for index, run in enumerate(runs):
         x, y = run.loss
         left.plot(x, y, color=colour(index), linewidth=0.6, alpha=0.13)
@@ -71,50 +72,62 @@ def learning_curves(runs: Sequence[Curves], *, score_label: str, loss_label: str
     return figure
 
 
-def alignment(runs: Sequence[Curves]) -> "Figure":
-    """Cosine of each algorithm's gradient with BPTT's, and its length relative to BPTT's, during training."""
-    figure, (left, right) = _figure(2)
+def alignment(
+    runs: Sequence[Curves], *, reference: str = "BPTT's gradient", along: str = "training sequences seen"
+) -> "Figure":
+    """Cosine of each algorithm's gradient with a reference, and its length relative to that, `along` an axis."""
+    figure, (left, right) = new_figure(2)
     for index, run in enumerate(runs):
         left.plot(*run.cosine, marker="o", markersize=2.5, **_line(index))
         right.plot(*run.norm_ratio, marker="o", markersize=2.5, **_line(index))
     left.set_ylim(min([0.0, *_values([run.cosine for run in runs])]) - 0.03, 1.06)
-    _finish(left, "Direction", "cosine with BPTT's gradient", [run.cosine for run in runs], runs)
+    _finish(left, "Direction", f"cosine with {reference}", [run.cosine for run in runs], runs, along)
     ratios = np.append(_values([run.norm_ratio for run in runs]), 1.0)
     if ratios.max() > 4 * max(ratios.min(), 1e-12):
         _log_axis(right, ratios)
     else:
         right.set_ylim(0, 1.15 * ratios.max())
     right.axhline(1, color=GREY, linewidth=0.8, zorder=1)
-    _finish(right, "Length", "norm relative to BPTT's gradient", [run.norm_ratio for run in runs], runs)
+    _finish(right, "Length", f"norm relative to {reference}", [run.norm_ratio for run in runs], runs, along)
     return figure
 
 
 def cost(runs: Sequence[Curves], *, seconds_label: str) -> "Figure":
     """Bars for the time of an epoch and the memory of a training step."""
+    megabytes = [None if run.memory is None else run.memory / 1e6 for run in runs]
+    return bars(
+        [run.label for run in runs],
+        [
+            ("Time", seconds_label, [run.seconds for run in runs], "{:.3g} s"),
+            ("Memory", "memory of the compiled training step, MB", megabytes, "{:,.3g} MB"),
+        ],
+    )
+
+
+def bars(
+    labels: Sequence[str],
+    columns: Sequence[tuple[str, str, Sequence[float | None], str]],
+    most: float = np.inf,
+) -> "Figure":
+    """A bar for each label in panels side by side: title, label of the axis, values, and the format of a value.
+
+    What is longer than `most` is drawn so long.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(2, height=0.75 + 0.36 * max(len(runs), 2))
-    columns = [
-        ("Time", seconds_label, [run.seconds for run in runs], "{:.3g} s"),
-        (
-            "Memory",
-            "memory of the compiled training step, MB",
-            [_megabytes(run) for run in runs],
-            "{:,.3g} MB",
-        ),
-    ]
+    figure, axes = new_figure(len(columns), height=0.75 + 0.36 * max(len(labels), 2))
     for axis, (title, label, values, form) in zip(axes, columns, strict=True):
-        shown = [value or 0.0 for value in values]
-        places = np.arange(len(runs))
-        axis.barh(places, shown, color=[colour(i) for i in range(len(runs))], height=0.62)
-        axis.set_yticks(places, [run.label for run in runs])
+        shown = [min(value or 0.0, most) for value in values]
+        places = np.arange(len(labels))
+        axis.barh(places, shown, color=[colour(i) for i in range(len(labels))], height=0.62)
+        axis.set_yticks(places, labels)
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.set_xlim(0, 1.22 * max([*shown, 1e-9]))
         axis.xaxis.set_major_locator(MaxNLocator(5))
-        for place, value in zip(places, values, strict=True):
+        for place, value, end in zip(places, values, shown, strict=True):
             text = "not measured" if value is None else form.format(value)
-            axis.annotate(text, ((value or 0), place), xytext=(4, 0), textcoords="offset points", va="center")
+            axis.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", va="center")
         axis.set_title(title, **TITLE)
         axis.set_xlabel(label)
         axis.tick_params(length=0)
@@ -136,6 +149,14 @@ def svg(figure: "Figure") -> str:
     return text[text.index("<svg") :]
 
 
+def save(drawn: Mapping[str, "Figure"], folder: Path) -> dict[str, str]:
+    """Write each figure as a PNG file; all as `<svg>` elements, by name."""
+    for name, figure in drawn.items():
+        (folder / f"{name}.png").write_bytes(png(figure))
+        figure.set_layout_engine("none")  # what the first drawing has laid out stays
+    return {name: svg(figure) for name, figure in drawn.items()}
+
+
 def data_uri(image: bytes) -> str:
     """A PNG as a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(image).decode("ascii")
@@ -150,22 +171,30 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[high] - sums[low]) / np.maximum(high - low, 1)
 
 
-def _figure(columns: int, height: float = 3.5) -> tuple["Figure", Sequence["Axes"]]:
+def new_figure(columns: int, height: float = 3.5) -> tuple["Figure", Sequence["Axes"]]:
+    """A figure in the house style and its panels, side by side."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, height), layout="constrained")
-        return figure, figure.subplots(1, columns)
+        return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _finish(axis: "Axes", title: str, label: str, lines: Sequence[tuple], runs: Sequence[Curves]) -> None:
+def _finish(
+    axis: "Axes",
+    title: str,
+    label: str,
+    lines: Sequence[tuple],
+    runs: Sequence[Curves],
+    along: str = "training sequences seen",
+) -> None:
     """Title, labels, and each line's name at its right end, moved apart where they would overlap."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axis.set_title(title, **TITLE)
     axis.set_ylabel(label)
-    axis.set_xlabel("training sequences seen")
+    axis.set_xlabel(along)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.tick_params(length=0)
@@ -246,8 +275,5 @@ def colour(index: int) -> str:
 
 
 def _line(index: int) -> dict[str, Any]:
-    return {"color": colour(index), "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.8}
-
-
-def _megabytes(run: Curves) -> float | None:
-    return None if run.memory is None else run.memory / 1e6
+    dash = (index + index // len(COLOURS)) % len(DASHES)  # another one when the colours come round again
+    return {"color": colour(index), "linestyle": DASHES[dash], "linewidth": 1.8}

@@ -33,12 +33,19 @@ def value_and_grad(
         >>> gradient.nodes["0_gru"].weight_hh.shape
         (2, 3, 2)
     """
+    sample = checked(network, loss, sample, algorithm)
+    return _value_and_grad(network, loss, sample, algorithm, key)
+
+
+def checked(network: Network, loss: Callable, sample: Sample, *algorithms: Algorithm) -> Sample:
+    """`sample` as JAX arrays, after a `ValueError` or `TypeError` that names the first argument that makes no sense."""
     if not isinstance(network, Network):
         raise TypeError(
             f"`network` must be an onward.Network, got {type(network).__name__}; wrap cells with onward.stack"
         )
-    if not isinstance(algorithm, Algorithm):
-        raise TypeError(f"`algorithm` must be an instance such as onward.RTRL(), got {algorithm!r}")
+    for algorithm in algorithms:
+        if not isinstance(algorithm, Algorithm):
+            raise TypeError(f"`algorithm` must be an instance such as onward.RTRL(), got {algorithm!r}")
     if not isinstance(sample, Sample):
         raise TypeError(
             f"`sample` must be an onward.Sample(input, target, weight), got {type(sample).__name__}; for several "
@@ -49,7 +56,7 @@ def value_and_grad(
     sample = jax.tree.map(jnp.asarray, sample)
     check_window(network, sample)
     check_finite(sample)
-    return _value_and_grad(network, loss, sample, algorithm, key)
+    return sample
 
 
 def check_finite(sample: Sample) -> None:

@@ -45,16 +45,60 @@ def adamw(
         >>> net = ow.stack(ow.cells.GRU(1, 2, key=jax.random.key(0)))
         >>> optimizer = adamw(net, optax.cosine_decay_schedule(1e-3, 1000), recurrent_factor=0.5, clip=1.0)
     """
+    _not_negative(eps=eps)
+    scale = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    return _scaled(scale, network, learning_rate, weight_decay, recurrent_factor, clip)
+
+
+def rmsprop(
+    network: Network,
+    learning_rate: float | optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    recurrent_factor: float = 1.0,
+    clip: float | None = None,
+    decay: float = 0.99,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """RMSprop with `adamw`'s treatment of recurrent parameters: each gradient divided by its root mean square.
+
+        v = decay v + (1 - decay) g^2                                                                (1)
+        theta <- theta - f eta (g / (sqrt(v) + eps) + weight_decay theta)                            (2)
+
+    with the symbols of `adamw`; v starts at 0 and is not corrected for it, so that first steps are long.
+
+    **Arguments and raises.** As `adamw`.
+    **Source.** Tieleman and Hinton 2012, lecture 6.5 of "Neural networks for machine learning".
+    **Example.**
+
+        >>> import jax, onward as ow
+        >>> net = ow.stack(ow.cells.GRU(1, 2, key=jax.random.key(0)))
+        >>> optimizer = rmsprop(net, 1e-3, clip=1.0)
+    """
+    _not_negative(eps=eps)
+    scale = optax.scale_by_rms(decay=decay, eps=eps, eps_in_sqrt=False)
+    return _scaled(scale, network, learning_rate, weight_decay, recurrent_factor, clip)
+
+
+def _scaled(
+    scale: optax.GradientTransformation,
+    network: Network,
+    learning_rate: float | optax.Schedule,
+    weight_decay: float,
+    recurrent_factor: float,
+    clip: float | None,
+) -> optax.GradientTransformation:
+    """Clipped gradients through `scale`, then equation (2) of `adamw`."""
     if not callable(learning_rate):
         _not_negative(learning_rate=learning_rate)
-    _not_negative(weight_decay=weight_decay, recurrent_factor=recurrent_factor, eps=eps)
+    _not_negative(weight_decay=weight_decay, recurrent_factor=recurrent_factor)
     if clip is not None and not clip > 0:
         raise ValueError(f"`clip` must be None or above 0, got {clip!r}; it is the norm that gradients are cut to")
     recurrent = is_recurrent(network)
     others = jax.tree.map(lambda flag: not flag, recurrent)
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip is not None else optax.identity(),
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        scale,
         optax.add_decayed_weights(weight_decay, mask=lambda _: others),
         optax.scale_by_learning_rate(learning_rate),
         optax.masked(optax.scale(recurrent_factor), lambda _: recurrent),

@@ -1,10 +1,7 @@
 """The report of a comparison: one HTML file that opens without a network, and its figures as PNG files."""
 
-import html
-import importlib.resources
 import json
 import math
-import string
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +11,19 @@ import numpy as np
 
 from onward import figures
 from onward.figures import Curves
+from onward.page import Row, Section, framed, page, table
 
 COLUMNS = ("algorithm", "test loss", "score", "s / epoch", "memory", "gradient", "cosine mean", "cosine last")
+LEARNING = (
+    "Left: the training loss of each batch (faint) and its running mean. Right: what the network gets wrong on the "
+    "validation set."
+)
+ALIGNMENT = (
+    "Each algorithm's gradient against BPTT's, for the same batch at the same weights. A cosine of 1 and a norm of 1 "
+    "mean that nothing is lost; a cosine near 0 means that the direction has little to do with the loss of the whole "
+    "sequence."
+)
+FOOTER = "All figures come from this run: metrics.jsonl holds every measurement, results.json the table."
 RESULTS, METRICS, CONFIG, PAGE = "results.json", "metrics.jsonl", "config.toml", "report.html"
 
 
@@ -96,16 +104,9 @@ def write(folder: Path, comparison: Comparison | None = None) -> Path:
         "alignment": figures.alignment(curves),
         "cost": figures.cost(curves, seconds_label=f"seconds for one {comparison.epoch_text}"),
     }
-    for name, figure in drawn.items():
-        (folder / f"{name}.png").write_bytes(figures.png(figure))
-        figure.set_layout_engine("none")  # what the first drawing has laid out stays
     config = folder / CONFIG
-    page = render(
-        comparison,
-        {name: figures.svg(figure) for name, figure in drawn.items()},
-        config.read_text(encoding="utf-8") if config.is_file() else "",
-    )
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    (folder / PAGE).write_text(render(comparison, figures.save(drawn, folder), text), encoding="utf-8")
     return folder / PAGE
 
 
@@ -149,25 +150,22 @@ def curves_of(comparison: Comparison, result: Result, events: Iterable[Mapping[s
 
 def render(comparison: Comparison, drawings: Mapping[str, str], config: str) -> str:
     """The page, as text; `drawings` are `<svg>` elements by name."""
-    template = string.Template(importlib.resources.files("onward").joinpath("report_template.html").read_text("utf-8"))
-    facts = [
-        ("Task", comparison.task["text"]),
-        ("Network", comparison.network["text"]),
-        ("Training", f"{comparison.steps:,} batches of {comparison.batch_size}, the same for every algorithm"),
-        ("Machine", comparison.machine["text"]),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
-        ("Made", comparison.created),
+    facts = {
+        "Task": comparison.task["text"],
+        "Network": comparison.network["text"],
+        "Training": f"{comparison.steps:,} batches of {comparison.batch_size}, the same for every algorithm",
+        "Machine": comparison.machine["text"],
+        "Versions": ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
+        "Made": comparison.created,
+    }
+    sections = [
+        Section("Results", "", _table(comparison)),
+        Section("Learning curves", LEARNING, framed(drawings["learning"])),
+        Section("Alignment with BPTT's gradient", ALIGNMENT, framed(drawings["alignment"])),
+        Section("Cost", "On the machine named below.", framed(drawings["cost"])),
     ]
-    rows = "".join(f"<tr><th scope=row>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts)
-    return template.substitute(
-        title=html.escape(comparison.title),
-        summary=html.escape(summary(comparison)),
-        facts=rows,
-        table=_table(comparison),
-        notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(comparison)),
-        config=html.escape(config),
-        **{name: drawings[name] for name in ("learning", "alignment", "cost")},
-    )
+    title, lead = comparison.title, summary(comparison)
+    return page(title, lead, sections, facts=facts, config=config, footer=FOOTER)
 
 
 def columns(comparison: Comparison) -> list[str]:
@@ -263,19 +261,16 @@ def size(value: float | None) -> str:
 
 
 def _table(comparison: Comparison) -> str:
-    head = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in columns(comparison))
     drawn = [r for r in comparison.results if r.status != "declined"]
-    body = []
-    for result in comparison.results:
-        cells = [html.escape(text) for text in row(comparison, result)]
-        colour = figures.colour(drawn.index(result)) if result in drawn else "transparent"
-        key = f'<span class=key style="background:{colour}"></span>'
-        first = f"<th scope=row>{key}{cells[0]}</th>"
-        if result.status == "declined":
-            body.append(f"<tr>{first}<td colspan={len(cells) - 1}>declined: {html.escape(result.reason)}</td></tr>")
-        else:
-            body.append(f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>")
-    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    rows = [
+        Row(
+            row(comparison, result),
+            colour=figures.colour(drawn.index(result)) if result in drawn else "transparent",
+            note=f"declined: {result.reason}" if result.status == "declined" else "",
+        )
+        for result in comparison.results
+    ]
+    return table(columns(comparison), rows, left=COLUMNS.index("gradient"), notes=notes(comparison))
 
 
 def _score_label(comparison: Comparison) -> str:

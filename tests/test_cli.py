@@ -110,6 +110,18 @@ MISTAKES = {
     "train --algorithm": "--algorithm",
     "train --out /dev/null/x --task copy --steps 1": "cannot be written",
     "train --batch-size 8 --devices 3": "--devices",
+    "gradients --window 0": "--window must be at least 1",
+    "gradients --task copy:length=2,delay=2 --window 99": "--window 99 is longer than the 6 steps",
+    "gradients --keys 1": "--keys must be at least 2",
+    "gradients --train -1": "--train must be at least 0",
+    "gradients --groups layers": "--groups",
+    "gradients --algorithms": "at least one",
+    "gradients --algorithms bptt@7": "leave the @ out",
+    "gradients --algorithms uoro uoro:chunk=1": "twice",
+    "gradients --checkpoint nowhere.safetensors": "no checkpoint",
+    "gradients --steps 3": "--steps",
+    "gradients --preset full": "immediate",
+    "compare --optimizer.name sgd": "rmsprop",
     "evaluate": "CHECKPOINT",
     "evaluate nowhere.safetensors": "no checkpoint",
     "evaluate nowhere.safetensors --batch-size 0": "--batch-size",
@@ -188,7 +200,7 @@ def test_options_go_before_the_file_and_that_before_the_preset(tmp_path):
     assert parse_run(CompareConfig, "compare", ["--preset", "demo", "--preset", "full"]).steps == 1_000_000 // 64
 
 
-@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "list"])
+@pytest.mark.parametrize("command", ["compare", "gradients", "train", "evaluate", "list"])
 def test_help_explains_every_option(command, capsys):
     with pytest.raises(SystemExit) as stop:
         run(command, "--help")
@@ -203,7 +215,7 @@ def test_overview_names_the_commands(capsys):
     assert run("--help") == 0
     assert run("--version") == 0
     text = capsys.readouterr().out
-    assert all(f"  {command}" in text for command in ("compare", "train", "evaluate", "list"))
+    assert all(f"  {command}" in text for command in ("compare", "gradients", "train", "evaluate", "list"))
 
 
 def test_list_has_everything(capsys):
@@ -248,6 +260,7 @@ def test_truncated_bptt_is_not_called_exact():
     network = build_network(make_task(TASK), NetworkConfig(kind="stack", layers=1, units=2), 0)
     assert make_algorithm("bptt").exact_on(network, 5)
     assert not make_algorithm("bptt@2").exact_on(network, 5)
+    assert not make_algorithm("forward-errors@2").exact_on(network, 5)
     assert make_algorithm("rtrl@2").exact_on(network, 5)
     assert not make_algorithm("snap1").exact_on(network, 5)
 

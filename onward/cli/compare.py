@@ -4,21 +4,19 @@ import dataclasses
 import json
 import statistics
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-import jax
 from rich.console import Console
 
 from onward import report
 from onward.cli import session
 from onward.cli.config import CompareConfig
+from onward.cli.describe import describe_network, describe_task, versions
 from onward.cli.errors import RunError, StoppedError, UsageError
 from onward.cli.options import parse_run
 from onward.cli.progress import Reporter, Screen
-from onward.cli.registry import Choice, build_network, make_algorithm, make_task
+from onward.cli.registry import build_network, make_algorithms, make_task
 from onward.cli.running import TEST_BATCH, Job, clear_failures, epoch_steps, prepared, with_steps
 from onward.cli.tables import estimates, results
 from onward.diagnostics import Cost, exact_share
@@ -32,8 +30,7 @@ from onward.tasks import Task
 def run(words: list[str]) -> int:
     """Estimate, train with each algorithm, test, report."""
     config = parse_run(CompareConfig, "compare", words)
-    choices = [make_algorithm(text) for text in config.algorithms]
-    _all_different(choices)
+    choices = make_algorithms(config.algorithms)
     session.use_devices(config.batch_size, config.devices)
     if config.preset == "quick":
         session.compile_quickly()
@@ -57,14 +54,6 @@ def run(words: list[str]) -> int:
     if failed:
         raise RunError(" ".join(f"{result.label}: {result.reason}" for result in failed))
     return 0
-
-
-def _all_different(choices: list[Choice]) -> None:
-    for index, choice in enumerate(choices):
-        for other in choices[:index]:
-            if (choice.algorithm, choice.window) == (other.algorithm, other.window):
-                same = "" if choice.text == other.text else f" (as {other.text!r})"
-                raise UsageError(f"--algorithms has {choice.text!r} twice{same}; leave one out.")
 
 
 def _run_all(console: Console, jobs: list[Job], folder: Path, network: Network) -> list[Result]:
@@ -174,9 +163,9 @@ def _write_report(config: CompareConfig, task: Task, network: Network, found: li
     comparison = Comparison(
         title=f"Credit assignment on {task.name}",
         task=_describe_task(config, task),
-        network={"text": _describe_network(config, network)},
+        network={"text": describe_network(config, network)},
         machine={"text": session.machine(), "peak_rss": session.peak_rss()},
-        versions={"onward": _version("onward"), "jax": jax.__version__, "equinox": eqx.__version__},
+        versions=versions(),
         created=f"{datetime.now():%Y-%m-%d %H:%M}",
         batch_size=config.batch_size,
         steps=config.steps or 0,
@@ -190,7 +179,6 @@ def _write_report(config: CompareConfig, task: Task, network: Network, found: li
 
 
 def _describe_task(config: CompareConfig, task: Task) -> dict[str, Any]:
-    amount = "generated without end" if task.train_size is None else f"{task.train_size:,} to train on"
     unit = ", nats" if task.primary == "accuracy" else ""
     return {
         "name": task.name,
@@ -198,24 +186,5 @@ def _describe_task(config: CompareConfig, task: Task) -> dict[str, Any]:
         "higher_is_better": task.higher_is_better,
         "loss": f"loss{unit}",
         "epochs": task.train_size is not None,
-        "text": f"{config.task}: sequences of {task.length} steps, {amount}",
+        "text": describe_task(config, task),
     }
-
-
-def _describe_network(config: CompareConfig, network: Network) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)))
-    made = config.network
-    if made.kind == "lru-blocks":
-        layers = (
-            f"{made.layers} blocks of {made.units} complex linear recurrent units, {made.width} features between them"
-        )
-    else:
-        layers = f"{made.layers} layers of {made.units} units of {made.cell}"
-    return f"{layers}; {parameters:,} parameters; initial weights from seed {config.seed}"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -45,8 +45,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW. Recurrent parameters have no weight decay."""
+    """The optimizer. Recurrent parameters have no weight decay."""
 
+    name: Literal["adamw", "rmsprop"] = "adamw"
+    """adamw, or rmsprop: each gradient divided by its root mean square, without momentum."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -67,8 +69,8 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Options that every run has."""
+class CommonConfig:
+    """Options of every command that makes a network for a task."""
 
     task: str = "mnist98"
     """Task, with options: mnist98, copy:length=10,delay=20, adding:length=200, delayed-xor, smnist, psmnist, sfashion,
@@ -77,16 +79,28 @@ class RunConfig:
     """Folder for everything the run writes; made if it is not there. By default one in runs/, named after the time."""
     config: File = None
     """TOML file with values for these options ([network] and [optimizer] are tables); options given here win."""
-    resume: bool = False
-    """Go on with the unfinished run in --out, with its own configuration."""
     seed: int = 0
     """Seed of initial weights and of the order of the data."""
+    batch_size: int = 64
+    """Sequences in a batch."""
+    memory_fraction: float = 0.8
+    """Share of the available memory that a step may need before it is declined."""
+    force: bool = False
+    """Run even what is estimated not to fit in memory."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(CommonConfig):
+    """Options that every training run has."""
+
+    resume: bool = False
+    """Go on with the unfinished run in --out, with its own configuration."""
     steps: Count = None
     """Batches to train on."""
     epochs: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Passes over the training set, instead of --steps."""
-    batch_size: int = 64
-    """Sequences in a batch."""
     validate_every: Count = None
     """Batches between looks at the validation set; by default a twentieth of the run."""
     align_every: Count = None
@@ -97,12 +111,6 @@ class RunConfig:
     """Ask for the answer at the end of every window too, where a task asks at the end only (as FPTT wants it)."""
     devices: Count = None
     """Virtual CPU devices the batch is spread over; by default one per core, if the batch divides by them."""
-    memory_fraction: float = 0.8
-    """Share of the available memory that a training step may need before it is declined."""
-    force: bool = False
-    """Run even what is estimated not to fit in memory."""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +126,43 @@ class CompareConfig(RunConfig):
 
     algorithms: tuple[str, ...] = ("spatialbp", "bptt", "snap1@49")
     """Algorithms to compare, for example: spatialbp bptt snap1@49 rtrl."""
-    preset: Literal["demo", "quick", "full"] = "demo"
-    """demo: a few minutes. full: 1,000,000 samples, as published. quick: a tiny network, two algorithms, as a check."""
+    preset: Literal["demo", "quick", "full", "immediate"] = "demo"
+    """demo: a few minutes. full: 1,000,000 samples, as published. quick: a tiny network, two algorithms, as a check.
+    immediate: are immediate derivatives with RMSprop enough? SpatialBP, SnAp(1) and RTRL that update after every step,
+    and BPTT, all with RMSprop on a tanh layer, as "Temporal credit is free" (arXiv:2603.28750) claims."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientsConfig(CommonConfig):
+    """Hold the gradients of several algorithms against the exact one, on one network and one stream, and report.
+
+    A batch of sequences is cut into windows. States and traces go on from window to window while the weights stay as
+    they are. The exact gradient is that of a window's losses through the whole past, which is what RTRL gives. For each
+    algorithm, window and group of parameters: the cosine and the ratio of norms with it, bias and standard deviation
+    relative to it; and for each algorithm seconds and memory. What draws at random runs with several keys.
+
+    An algorithm is written as for `onward compare`, without @: spatialbp, snap1, eprop, eprop:traces, rtrl:decay=0.99,
+    uoro, bptt (which a window truncates). Whether a gradient that is off still learns is for `onward compare` to say:
+    `onward compare --preset immediate` trains immediate derivatives (SpatialBP) with RMSprop beside RTRL and BPTT.
+    """
+
+    algorithms: tuple[str, ...] = ("spatialbp", "eprop", "snap1", "uoro", "bptt")
+    """Algorithms to compare, for example: spatialbp snap1 eprop uoro kf-rtrl rtrl."""
+    batch_size: int = 16
+    """Sequences in the batch; a gradient is the mean over them."""
+    window: Count = None
+    """Steps in a window; by default about an eighth of a sequence."""
+    keys: int = 8
+    """Keys that an algorithm that draws at random runs with."""
+    groups: Literal["nodes", "arrays"] = "nodes"
+    """Groups of parameters: the nodes of the network, or each array of each node."""
+    train: int = 0
+    """Batches to train on with BPTT before; 0 compares at the initial weights."""
+    checkpoint: File = None
+    """Checkpoint (or the folder of a run) whose network and task are taken, with its best weights."""
+    preset: Literal["demo", "quick", "immediate"] = "demo"
+    """demo: the defaults. quick: a tiny network on a copy task, as a check. immediate: the network, the task and the
+    algorithms of `onward compare --preset immediate`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from onward.cli.errors import RunError, StoppedError, UsageError
 
 COMMANDS = {
     "compare": "train one network with several algorithms and report on them",
+    "gradients": "hold the gradients of several algorithms against the exact one",
     "train": "train one network with one algorithm on one task",
     "evaluate": "test the network of a checkpoint",
     "reproduce": "repeat a study, from measurements to figures",
@@ -27,6 +28,7 @@ commands:
 
   onward compare --task mnist98                  some minutes: a report in runs/
   onward compare --task mnist98 --preset full    1,000,000 samples, as published
+  onward gradients --task mnist98                a minute: how far off is each algorithm's gradient, and what it costs
   onward train --task copy --algorithm rtrl@1    learn after every step
   onward reproduce gradient-quality --quick      where propagating errors forward fails
 """

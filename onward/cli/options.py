@@ -6,31 +6,32 @@ import io
 import math
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import tyro
 
 from onward.cli import toml
-from onward.cli.config import CompareConfig, OptimizerConfig, RunConfig
+from onward.cli.config import CommonConfig, CompareConfig, GradientsConfig, OptimizerConfig, RunConfig
 from onward.cli.errors import UsageError
 from onward.cli.presets import PRESETS
 
 T = TypeVar("T")
-R = TypeVar("R", bound=RunConfig)
+R = TypeVar("R", bound=CommonConfig)
 LARGEST = 2**31 - 1  # what the devices count with
 
 
-def parse_run(kind: type[R], command: str, words: list[str]) -> R:
-    """The configuration of a run: defaults, then preset, then TOML file, then the words themselves.
+def parse_run(kind: type[R], command: str, words: list[str], known: dict[str, Any] | None = None) -> R:
+    """The configuration of a run: defaults, then preset, `known`, then TOML file, then the words themselves.
 
     With `--resume` the configuration that the run's folder holds is what the words are applied to.
     **Raises.** `UsageError` on anything that cannot be; `SystemExit(0)` after help.
     """
     asked = parse(kind, command, words)  # everything is known and of the right type; also prints help
+    resume = isinstance(asked, RunConfig) and asked.resume
     default: Any = kind()
     table: dict[str, Any] = {}
     source = ""
-    if asked.resume:
+    if resume:
         if asked.out is None:
             raise UsageError("--resume needs --out DIR, the folder of the run to go on with; add it.")
         if asked.config is not None:
@@ -43,17 +44,19 @@ def parse_run(kind: type[R], command: str, words: list[str]) -> R:
         table, source = toml.read(stored), str(stored)
     elif asked.config is not None:
         table, source = toml.read(asked.config), str(asked.config)
-    if isinstance(default, CompareConfig) and not asked.resume:
-        default = _with_preset(default, words, table, source)
+    if command in PRESETS and not resume:
+        default = _with_preset(default, command, words, table, source)
+    default = toml.merge(default, known or {}, "what is known")
     default = toml.merge(default, table, source)
     config = parse(kind, command, words, default)
     if isinstance(config, CompareConfig) and config.steps is None and config.epochs is None:
         config = dataclasses.replace(
-            config, steps=max(1, PRESETS[config.preset]["samples"] // max(1, config.batch_size))
+            config, steps=max(1, PRESETS[command][config.preset]["samples"] // max(1, config.batch_size))
         )
-    if asked.resume:
-        _unchanged(default, config)
-    config = dataclasses.replace(config, resume=asked.resume)  # whatever a file says that a resumed run has left
+    if resume:
+        _unchanged(default, cast(RunConfig, config))
+    if isinstance(config, RunConfig):
+        config = dataclasses.replace(config, resume=resume)  # whatever a file says that a resumed run has left
     check(config)
     return config
 
@@ -75,15 +78,16 @@ def parse(kind: type[T], command: str, words: list[str], default: T | None = Non
         raise UsageError(_one_sentence(output.getvalue(), command)) from None
 
 
-def check(config: RunConfig) -> None:
+def check(config: CommonConfig) -> None:
     """Raise a `UsageError` that names the first option whose value makes no sense."""
-    positive = ["batch_size", "steps", "epochs", "validate_every", "checkpoint_every", "devices", "patience"]
+    positive = ["batch_size", "steps", "epochs", "validate_every", "checkpoint_every", "devices", "patience", "window"]
     for name in positive:
         _at_least(config, name, 1 if name != "epochs" else None)
-    _at_least(config, "align_every", 0)
-    _at_least(config, "seed", 0)
+    for name in ("align_every", "seed", "train"):
+        _at_least(config, name, 0)
+    _at_least(config, "keys", 2)
     _at_most(config, "seed", 2**32 - 1)
-    for name in ("batch_size", "steps"):
+    for name in ("batch_size", "steps", "train", "keys"):
         _at_most(config, name, LARGEST)
     for name in ("dropout", "weight_drop"):
         if not 0 <= getattr(config.network, name) < 1:
@@ -97,19 +101,17 @@ def check(config: RunConfig) -> None:
     _at_least(config.optimizer, "learning_rate", None, "optimizer.")
     if config.optimizer.fptt is None and config.optimizer.fptt_linear != OptimizerConfig().fptt_linear:
         raise UsageError("--optimizer.fptt-linear says how FPTT is done; give --optimizer.fptt too, or leave it out.")
-    if config.steps is not None and config.epochs is not None:
+    if isinstance(config, RunConfig) and config.steps is not None and config.epochs is not None:
         raise UsageError("--steps and --epochs say the same thing in two ways; give one of them.")
     if not 0 < config.memory_fraction <= 1:
         raise UsageError(f"--memory-fraction must be above 0 and at most 1, got {config.memory_fraction}.")
-    if isinstance(config, CompareConfig) and not config.algorithms:
-        raise UsageError(
-            "--algorithms needs at least one algorithm, for example: --algorithms spatialbp bptt snap1@14."
-        )
+    if isinstance(config, (CompareConfig, GradientsConfig)) and not config.algorithms:
+        raise UsageError("--algorithms needs at least one algorithm, for example: --algorithms spatialbp bptt snap1.")
 
 
-def _with_preset(default: CompareConfig, words: list[str], table: dict[str, Any], source: str) -> CompareConfig:
-    name = parse(CompareConfig, "compare", words, toml.merge(default, table, source)).preset
-    values = {key: value for key, value in PRESETS[name].items() if key != "samples"}
+def _with_preset(default: Any, command: str, words: list[str], table: dict[str, Any], source: str) -> Any:
+    name = parse(type(default), command, words, toml.merge(default, table, source)).preset
+    values = {key: value for key, value in PRESETS[command][name].items() if key != "samples"}
     return toml.merge(dataclasses.replace(default, preset=name), values, f"preset {name}")
 
 
@@ -136,7 +138,7 @@ def _at_least(config: Any, name: str, minimum: float | None, prefix: str = "") -
 
 
 def _at_most(config: Any, name: str, maximum: int, prefix: str = "") -> None:
-    value = getattr(config, name)
+    value = getattr(config, name, None)
     if value is not None and value > maximum:
         option = f"--{prefix}{name}".replace("_", "-")
         raise UsageError(f"{option} must be at most {maximum}, got {value}; choose a smaller one.")

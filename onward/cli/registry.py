@@ -1,7 +1,7 @@
 """The only place where names become classes: algorithms, cells, networks and tasks."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -85,7 +85,7 @@ class Choice:
 
     def exact_on(self, network: Network, length: int) -> bool:
         """Whether the gradient of a whole sequence at fixed parameters is BPTT's; truncated BPTT's is not."""
-        truncated = self.algorithm.kind == "offline" and self.window is not None and self.window < length
+        truncated = self.algorithm.kind != "online" and self.window is not None and self.window < length
         return self.algorithm.exact_on(network) and not truncated
 
 
@@ -96,6 +96,19 @@ def make_algorithm(text: str) -> Choice:
         full = parse(SHORT[spec.name], "algorithm")
         spec = Spec(spec.text, full.name, full.positional + spec.positional, spec.options, spec.window)
     return Choice(spec.text, call(choose(spec, ALGORITHMS, "algorithm"), spec, "algorithm"), spec.window)
+
+
+def make_algorithms(texts: Sequence[str]) -> list[Choice]:
+    """The algorithms that `texts` name; a `UsageError` where one is there twice, however it is written."""
+    choices: list[Choice] = []
+    for text in texts:
+        choice = make_algorithm(text)
+        for other in choices:
+            if (choice.algorithm, choice.window) == (other.algorithm, other.window):
+                same = "" if choice.text == other.text else f" (as {other.text!r})"
+                raise UsageError(f"--algorithms has {choice.text!r} twice{same}; leave one out.")
+        choices.append(choice)
+    return choices
 
 
 def make_task(text: str) -> Task:

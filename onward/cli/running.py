@@ -14,7 +14,7 @@ import optax
 from onward import diagnostics, optimizers
 from onward.checkpoint import CheckpointError
 from onward.cli import toml
-from onward.cli.config import OptimizerConfig, RunConfig
+from onward.cli.config import CommonConfig, OptimizerConfig, RunConfig
 from onward.cli.errors import RunError, UsageError
 from onward.cli.options import LARGEST
 from onward.cli.registry import Choice
@@ -44,19 +44,24 @@ def with_steps(config: R, task: Task) -> R:
         if wanted > LARGEST:
             raise UsageError(f"--epochs {config.epochs:g} is more than {LARGEST} batches; choose fewer.")
         steps = math.ceil(wanted)
-    warmup = min(100, steps // 10) if config.optimizer.warmup is None else config.optimizer.warmup
-    if warmup > steps:
-        raise UsageError(f"--optimizer.warmup must be at most the {steps} batches of the run, got {warmup}.")
     often = max(1, min(steps, max(10, steps // 20)))
     return dataclasses.replace(
         config,
         steps=steps,
         epochs=None,
-        optimizer=dataclasses.replace(config.optimizer, warmup=warmup),
+        optimizer=with_warmup(config.optimizer, steps),
         validate_every=config.validate_every or often,
         checkpoint_every=config.checkpoint_every or config.validate_every or often,
         align_every=max(5, steps // 40) if config.align_every is None else config.align_every,
     )
+
+
+def with_warmup(config: OptimizerConfig, steps: int) -> OptimizerConfig:
+    """The configuration with the warmup of a run of `steps` batches filled in."""
+    warmup = min(100, steps // 10) if config.warmup is None else config.warmup
+    if warmup > steps:
+        raise UsageError(f"--optimizer.warmup must be at most the {steps} batches of the run, got {warmup}.")
+    return dataclasses.replace(config, warmup=warmup)
 
 
 def epoch_steps(task: Task, batch_size: int) -> int:
@@ -86,13 +91,14 @@ def prepared(choice: Choice, config: RunConfig, task: Task, network: Network) ->
 
 
 def make_optimizer(config: OptimizerConfig, network: Network, steps: int, updates: int) -> optax.GradientTransformation:
-    """AdamW with the configured schedule over `steps` batches of `updates` updates each."""
+    """The optimizer with its configured schedule over `steps` batches of `updates` updates each."""
     total, warmup, peak = steps * updates, (config.warmup or 0) * updates, config.learning_rate
     after: optax.Schedule = optax.constant_schedule(peak)
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(1, total - warmup))
     rate = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
-    adamw = optimizers.adamw(
+    make = {"adamw": optimizers.adamw, "rmsprop": optimizers.rmsprop}[config.name]
+    optimizer = make(
         network,
         rate,
         weight_decay=config.weight_decay,
@@ -100,8 +106,15 @@ def make_optimizer(config: OptimizerConfig, network: Network, steps: int, update
         clip=config.clip or None,
     )
     if config.fptt is None:
-        return adamw
-    return optax.chain(optimizers.fptt(config.fptt, linear=config.fptt_linear), adamw)
+        return optimizer
+    return optax.chain(optimizers.fptt(config.fptt, linear=config.fptt_linear), optimizer)
+
+
+def memory_budget(config: CommonConfig) -> tuple[float | None, str]:
+    """Bytes that a step may need, None for any number of them, and what share of which memory that is, in words."""
+    available = diagnostics.available_memory()
+    budget = None if config.force or available is None else config.memory_fraction * available
+    return budget, f"{config.memory_fraction:.0%} of the {diagnostics.gigabytes(available or 0)} available"
 
 
 @dataclass(frozen=True)
@@ -132,8 +145,7 @@ class Job:
 
     def estimate(self) -> Cost:
         """Memory and time of a step; `declined` says why it cannot be run within the configured share of memory."""
-        available = diagnostics.available_memory()
-        budget = None if self.config.force or available is None else self.config.memory_fraction * available
+        budget, share = memory_budget(self.config)
         cost = diagnostics.estimate(
             self.network,
             self.task.train_batch(self.config.seed, 0, self.config.batch_size),
@@ -146,7 +158,6 @@ class Job:
         )
         if not cost.declined:
             return cost
-        share = f"{self.config.memory_fraction:.0%} of the {diagnostics.gigabytes(available or 0)} available"
         return dataclasses.replace(cost, declined=f"{cost.declined}, and {share} may be used")
 
     def train(self, on_event: Callable[[dict[str, Any]], None], **options: Any) -> Trained:

@@ -19,7 +19,7 @@ import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from onward.cli import toml
-from onward.cli.config import RunConfig
+from onward.cli.config import CommonConfig, RunConfig
 from onward.cli.errors import UsageError
 
 CONFIG, CHECKPOINT, METRICS, RESULT = "config.toml", "checkpoint.safetensors", "metrics.jsonl", "result.json"
@@ -56,7 +56,7 @@ def compile_quickly() -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 
-def open_folder(config: RunConfig, default: str, finished: str, made: Sequence[str]) -> Path:
+def open_folder(config: CommonConfig, default: str, finished: str, made: Sequence[str]) -> Path:
     """The run's folder, made and known to be writable; `finished` is the file that a finished run leaves.
 
     `made` is what else the run writes there, which is not to replace what others have written.
@@ -65,7 +65,8 @@ def open_folder(config: RunConfig, default: str, finished: str, made: Sequence[s
     folder = config.out or Path("runs") / f"{default}-{datetime.now():%Y%m%d-%H%M%S}"
     if (folder / finished).exists():
         raise UsageError(f"{folder} already holds a finished run; choose another folder with --out, or delete it.")
-    if not config.resume and (folder / CONFIG).exists():
+    resume = isinstance(config, RunConfig) and config.resume
+    if not resume and (folder / CONFIG).exists():
         raise UsageError(f"{folder} holds an unfinished run; go on with it with --resume, or choose another --out.")
     if not (folder / CONFIG).exists():
         for name in made:
@@ -80,9 +81,10 @@ def open_folder(config: RunConfig, default: str, finished: str, made: Sequence[s
     return folder
 
 
-def keep_config(config: RunConfig, folder: Path) -> None:
+def keep_config(config: CommonConfig, folder: Path) -> None:
     """Write the resolved configuration, from which the run can be repeated or resumed."""
-    config = dataclasses.replace(config, resume=False)  # so that it serves to repeat the run as well
+    if isinstance(config, RunConfig):
+        config = dataclasses.replace(config, resume=False)  # so that it serves to repeat the run as well
     text = "# The configuration of this run, with all defaults filled in.\n" + toml.dump(config)
     (folder / CONFIG).write_text(text, encoding="utf-8")
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from onward import report
+from onward import gradient_report, report
 from onward.cli.running import Job
 from onward.diagnostics import Cost
+from onward.gradient_report import GradientReport
 from onward.report import Comparison
 
 GRADIENT = report.COLUMNS.index("gradient")
@@ -59,6 +61,39 @@ def results(comparison: Comparison) -> Table:
         table.add_row(*row)
     table.caption = "memory: of the compiled training step; gradient, cosine: against BPTT's of the whole sequence"
     return table
+
+
+def gradients(found: GradientReport, names: Sequence[str]) -> Table:
+    """How far each algorithm's gradient is from the exact one, and what it costs; `names`: short ones of them."""
+    table = _table(f"{found.title}: {found.facts['Stream']}; weights {found.facts['Weights']}")
+    for index, name in enumerate(gradient_report.COLUMNS):
+        side = "left" if index < 2 else "right"
+        table.add_column(name.replace(" / ", "/"), style="bold" if index == 0 else "", justify=side, no_wrap=index > 0)
+    declined = dict(zip(names, found.comparison.declined, strict=True))
+    for name, row in zip(names, found.rows(), strict=True):
+        table.add_row(escape(name), row[1], "[red]declined[/red]" if declined[name] else row[2], *row[3:])
+    reasons = [f"{name}: {reason}." for name, reason in declined.items() if reason]
+    reading = "against the exact gradient of each window, through the whole past; ±: what chance adds to the bias"
+    table.caption = escape(" ".join([*reasons, reading]))
+    return table
+
+
+def gradient_groups(found: GradientReport, names: Sequence[str]) -> Table:
+    """Cosine by group of parameters, coloured."""
+    cosines = found.comparison.overall("cosine")
+    table = _table("Cosine with the exact gradient, by group of parameters")
+    table.add_column("", style="bold", overflow="fold")
+    for place in found.run:
+        table.add_column(escape(names[place]), justify="right", overflow="fold")
+    for group, name in enumerate(found.comparison.groups):
+        table.add_row(escape(name), *(_coloured(float(cosines[place, group])) for place in found.run))
+    return table
+
+
+def _coloured(cosine: float) -> str:
+    colours = ((0.99, "green"), (0.9, "bright_green"), (0.5, "yellow"), (-1.1, "red"))
+    style = next((name for least, name in colours if cosine >= least), "dim")
+    return f"[{style}]{report.number(cosine, 3)}[/{style}]"
 
 
 def duration(seconds: float) -> str:
