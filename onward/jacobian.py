@@ -41,7 +41,7 @@ def own_transition(cell: Cell, state: State, input: Array) -> PyTree:
 
 
 def in_one_direction(step: Callable[[State], State], state: State, *, earlier: bool) -> State:
-    """`step(state)`, of which each leaf has derivatives by the same and by later (or earlier) leaves of `state` alone."""
+    """`step(state)`, each leaf with derivatives by the same and by later (or earlier) leaves of `state` alone."""
     leaves, tree = jax.tree.flatten(state)
 
     def component(k):

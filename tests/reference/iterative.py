@@ -14,7 +14,7 @@ import numpy as np
 from tests.reference.steps import derivative, pack, unpack
 
 
-def learn(layer, readout, inputs, targets, weights, rate=0.0, decay=1.0, kept=lambda k, l: True):  # noqa: E741
+def learn(layer, readout, inputs, targets, weights, rate=0.0, decay=1.0, kept=lambda k, other: True):
     """(Gradient of the layer, gradient of the readout) at each step, and the parameters after the last one."""
     units, loops = layer.units, layer.size // layer.units
     p, readout = dict(layer.parameters), dict(readout)
@@ -27,13 +27,15 @@ def learn(layer, readout, inputs, targets, weights, rate=0.0, decay=1.0, kept=la
             state = np.concatenate(r)
             return np.split(layer.step(p, state, state[layer.emits], x), loops)[k]
 
+        def block(k, other, p, r):
+            return derivative(lambda one: loop(k, p, [*r[:other], one, *r[other + 1 :]]), r[other])
+
         new = []
         for k in range(loops):
             total = derivative(lambda theta, k=k, p=p, r=r: loop(k, unpack(theta, p), r), pack(p))
-            for l in range(loops):  # noqa: E741
-                if kept(k, l):
-                    block = derivative(lambda one, k=k, l=l, p=p, r=r: loop(k, p, [*r[:l], one, *r[l + 1 :]]), r[l])
-                    total = total + decay * block @ delta[l]
+            for other in range(loops):
+                if kept(k, other):
+                    total = total + decay * block(k, other, p, r) @ delta[other]
             new.append(total)
         delta, r = new, [loop(k, p, r) for k in range(loops)]
         emitted = np.concatenate(r)[layer.emits]
