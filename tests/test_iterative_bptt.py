@@ -1,6 +1,8 @@
 """The note "Exact iterative BPTT": its equations in NumPy, half of the cross terms, and the study."""
 
+import csv
 import functools
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -9,6 +11,11 @@ import numpy as np
 import pytest
 
 import onward as ow
+from onward.cli import main
+from onward.reproduce import iterative_bptt_parts
+from onward.reproduce.iterative_bptt import IterativeBPTT
+from onward.reproduce.iterative_bptt_chaos import lyapunov
+from onward.reproduce.iterative_bptt_parts import ConcatenatingRNN
 from tests.claims import cut, distance, run, sample, total, windowed
 from tests.claims import network as claimed
 from tests.reference import iterative
@@ -112,3 +119,79 @@ def test_a_cell_with_one_component_has_no_cross_terms():
 def test_another_direction_is_refused(unchecked):
     with pytest.raises(ValueError, match="`cross_terms` must be 'all', 'directional' or 'reversed', got 'half'"):
         ow.RTRL(cross_terms="half")
+
+
+# The study
+
+
+def test_one_loop_or_two_is_the_same_network():
+    """What the theorem is tried on: its numbers are an RNN's, and only the name of its state makes cross terms."""
+    cell = ow.cells.RNN(3, 4, key=jax.random.key(1))
+    gradients, inputs = {}, jnp.asarray(DATA.normal(size=(5, 3)))
+    window = ow.Sample(inputs, jnp.ones((5, 4)), jnp.ones(5))
+    for loops in (1, 2):
+        layer = ConcatenatingRNN(3, 4, loops=loops, key=jax.random.key(0))
+        rows = jnp.concatenate([cell.weight_hh, cell.weight_ih, (cell.bias_ih + cell.bias_hh)[:, None]], axis=1)
+        weight = jnp.swapaxes(rows.reshape(loops, 4 // loops, -1), 0, 1)
+        net = ow.stack(eqx.tree_at(lambda one: one.weight, layer, weight))
+        np.testing.assert_allclose(net.unroll(inputs), ow.stack(cell).unroll(inputs), rtol=1e-12)
+        half = ow.RTRL(cross_terms="directional")
+        exact, gradients[loops] = (
+            ow.value_and_grad(net, ow.losses.squared_error, window, algorithm=a)[1] for a in (ow.RTRL(), half)
+        )
+        assert half.exact_on(net) == (loops == 1)
+        assert (distance(gradients[loops], exact) < 1e-12) == (loops == 1)
+
+
+def test_lyapunov_exponents_that_are_known():
+    cell = ow.cells.RNN(1, 3, key=jax.random.key(0))
+    where = lambda cell: (cell.weight_hh, cell.bias_ih, cell.bias_hh)  # noqa: E731
+    for weight, exponent in ((0.5 * jnp.eye(3), np.log(0.5)), (jnp.diag(jnp.array([0.2, 0.9, 0.4])), np.log(0.9))):
+        still = eqx.tree_at(where, cell, (weight, jnp.zeros(3), jnp.zeros(3)))
+        state, found = lyapunov(still, jnp.array([0.1, -0.2, 0.3]))
+        assert np.isclose(found, exponent, atol=1e-3)
+        assert np.abs(state).max() < 1e-6
+
+
+def test_the_study_tries_what_the_note_says(tmp_path, monkeypatch):
+    tiny = replace(
+        IterativeBPTT.quick,
+        cells=("RNN, two loops",),
+        units=4,
+        length=6,
+        rates=(0.0, 0.05),
+        spans=(6,),
+        counts=(4, 64),
+        batches=3,
+        judged=1,
+        gains=(3.0,),
+        stream=20,
+    )
+    monkeypatch.setattr(IterativeBPTT, "quick", tiny)
+    few = {"naive BPTT": (ow.BPTT(), None), "RTRL": (ow.RTRL(), 1)}
+    monkeypatch.setattr(iterative_bptt_parts, "stepwise", lambda look_back: few)
+    monkeypatch.setattr(iterative_bptt_parts, "learners", lambda look_back: {"BPTT": few["naive BPTT"]})
+    assert main(["reproduce", "iterative-bptt", "--quick", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+
+    def numbers(part, *names):
+        return [[float(row[name]) for name in names] for row in rows if row["part"] == part]
+
+    (still, at_rest), (moving, drift) = numbers("exactness", "error", "drift")
+    assert max(still, at_rest, moving) < 1e-12
+    assert drift > 1e-3
+    for error, kept, dropped in numbers("cross-terms", "error", "kept", "dropped"):
+        assert min(error, kept, dropped) > 1e-2
+    (short,), (long,), (first,), (last,) = numbers("cost", "memory")
+    assert long > 3 * short
+    assert last == first
+    ((loss,),) = numbers("learning", "loss")
+    assert 0 < loss < 5
+    (exponent, growth, cosine), (_, faded, turned) = numbers("chaos", "lyapunov", "growth", "cosine")
+    assert exponent > 0.05
+    assert growth > faded + 0.05
+    assert turned < 0.999 < 0.999999 < cosine
+    for name in ("gradients", "cost-and-memory", "chaos"):
+        assert (tmp_path / f"{name}.png").exists()
+    assert "## Chaos" in (tmp_path / "findings.md").read_text()

@@ -63,7 +63,7 @@ class RTRL(ForwardSensitivity):
     decay: float = eqx.field(static=True, default=1.0)
     lazy: int | None = eqx.field(static=True, default=None)
     cross_terms: Literal["all", "directional", "reversed"] = eqx.field(static=True, default="all")
-    source: ClassVar[str] = "Williams and Zipser 1989"
+    source: ClassVar[str] = "Williams and Zipser 1989; Exact iterative BPTT"
     summary: ClassVar[str] = "exact forward gradient; carries the influence of every parameter on every state"
 
     def __check_init__(self):

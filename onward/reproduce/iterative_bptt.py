@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from onward.reproduce import iterative_bptt_parts as parts
+from onward.reproduce.iterative_bptt_chaos import chaos
 from onward.reproduce.iterative_bptt_report import describe, draw
 from onward.reproduce.study import Row, Study
 
 COLUMNS = ("error", "drift", "cosine", "kept", "dropped", "microseconds", "memory", "accuracy", "loss")
 COLUMNS += ("lyapunov", "growth", "curve")
+PARTS = {
+    "exactness": parts.exactness,
+    "cross-terms": parts.cross_terms,
+    "cost": parts.cost,
+    "learning": parts.learning,
+    "chaos": chaos,
+}
 DIRECTIONS = ("directional", "reversed")
 
 
@@ -86,8 +94,8 @@ class IterativeBPTT(Study):
         return [_point(**named) for named in _named(settings, seed)]
 
     def measure(self, settings: Settings, point: Row, earlier: Sequence[Row]) -> Row:
-        measured = getattr(parts, point["part"].replace("-", "_"))(self, settings, point)
-        return dict.fromkeys(COLUMNS, math.nan) | {"curve": ""} | measured
+        measured = PARTS[point["part"]](self, settings, point)
+        return {**dict.fromkeys(COLUMNS, math.nan), "curve": "", **measured}
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         return draw(rows)

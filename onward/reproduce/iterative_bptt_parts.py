@@ -24,10 +24,8 @@ from onward.reproduce.study import Row, Study, clock, record
 from onward.sample import Sample
 from onward.tasks import Copy
 
-PERIOD = 20  # steps of the sine that the chaotic network is to make
 OPEN = 2.0  # added to the bias of forget gates
 TURNS, MOST = 128, 2048  # windows that are timed together, and steps of theirs
-PIECE = 5  # steps between two looks at the influence
 
 
 class ConcatenatingRNN(Cell):
@@ -94,10 +92,10 @@ def exactness(study: Study, settings: Any, point: Row) -> Row:
     gradient, to BPTT's at the parameters of that moment, as if they had always been so.
     """
     network, sample = _problem(settings, point["cell"], settings.length, point["seed"])
-    moved, gradients, _ = _learn(network, RTRL(), sample, jnp.asarray(point["rate"]), RTRL().init(network))
+    moved, gradients, _ = learn(network, RTRL(), sample, jnp.asarray(point["rate"]), RTRL().init(network))
     summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), gradients)
     last, now = (jax.tree.map(lambda leaf: leaf[-1], tree) for tree in (gradients, moved))
-    frozen = value_and_grad(eqx.combine(now, network), squared_error, _only_last(sample), algorithm=BPTT())[1]
+    frozen = value_and_grad(eqx.combine(now, network), squared_error, only_last(sample), algorithm=BPTT())[1]
     return {
         "error": compare(summed, _along(network, moved, sample))["relative_error"],
         "drift": compare(last, frozen)["relative_error"],
@@ -190,39 +188,6 @@ def learning(study: Study, settings: Any, point: Row) -> Row:
     }
 
 
-def chaos(study: Study, settings: Any, point: Row) -> Row:
-    """A tanh network left to itself, whose recurrent weights have a standard deviation of gain / sqrt(N).
-
-    `lyapunov`: its largest exponent; `growth`: of the logarithm of the influence's norm, a step, over the second half
-    of the steps; `curve`: log10 of the norms; `cosine`: of the last step's gradient with BPTT's; `loss`: in the last
-    quarter of a stream on which it learns, at every step, to make a sine.
-    """
-    size, length = settings.chaotic_units, settings.chaotic_length
-    keys = jax.random.split(jax.random.key(point["seed"]), 4)
-    layer = cells.RNN(1, size, key=keys[0])
-    weight = point["gain"] / np.sqrt(size) * jax.random.normal(keys[1], (size, size))
-    where = lambda cell: (cell.weight_hh, cell.bias_ih, cell.bias_hh)  # noqa: E731
-    layer = eqx.tree_at(where, layer, (weight, jnp.zeros(size), jnp.zeros(size)))
-    network = stack(layer, readout=eqx.nn.Linear(size, 1, key=keys[2]))
-    (name,) = network.recurrent_names
-    state, exponent = _lyapunov(layer, jax.random.normal(keys[3], (size,)))
-    algorithm = RTRL(decay=point["decay"])
-    start = lambda a: eqx.tree_at(lambda carry: carry.states, a.init(network), {name: state})  # noqa: E731
-    stream = _sine(settings.stream)
-    sample = _only_last(jax.tree.map(lambda leaf: leaf[:length], stream))
-    gradient, norms = _influence(network, algorithm, sample, start(algorithm))
-    exact = eqx.filter_jit(BPTT().run)(network, squared_error, start(BPTT()), sample)[1].gradient
-    half = np.log(norms)[len(norms) // 2 :]
-    losses = _learn(network, algorithm, stream, jnp.asarray(settings.stream_rate), start(algorithm))[2]
-    return {
-        "lyapunov": float(exponent),
-        "growth": float(np.polyfit(PIECE * np.arange(len(half)), half, 1)[0]),
-        "cosine": compare(gradient.nodes[name], exact.nodes[name])["cosine"],
-        "loss": float(np.mean(losses[-len(losses) // 4 :])),
-        "curve": " ".join(f"{value:.4g}" for value in np.log10(norms)),
-    }
-
-
 def _problem(settings: Any, cell: str, length: int, seed: int) -> tuple[Network, Sample]:
     """A layer with a readout, and one sequence with a loss at every step."""
     keys = jax.random.split(jax.random.key(seed))
@@ -233,18 +198,13 @@ def _problem(settings: Any, cell: str, length: int, seed: int) -> tuple[Network,
     return network, Sample(*map(jnp.asarray, arrays))
 
 
-def _only_last(sample: Sample) -> Sample:
+def only_last(sample: Sample) -> Sample:
+    """The same with a loss at the last step alone."""
     return eqx.tree_at(lambda s: s.weight, sample, jnp.zeros_like(sample.weight).at[-1].set(1))
 
 
-def _sine(length: int) -> Sample:
-    """No input, and a sine to make."""
-    target = jnp.sin(2 * jnp.pi / PERIOD * jnp.arange(length))[:, None]
-    return Sample(jnp.zeros_like(target), target, jnp.ones(length))
-
-
 @eqx.filter_jit
-def _learn(network: Network, algorithm: Algorithm, sample: Sample, rate: Array, carry: PyTree):
+def learn(network: Network, algorithm: Algorithm, sample: Sample, rate: Array, carry: PyTree):
     """An update after every step, eq. 3: the parameters at each step, the gradients and the losses, [time, ...]."""
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
 
@@ -289,32 +249,3 @@ def _block_shares(network: Network, inputs: Array) -> tuple[Array, Array]:
     squares = lax.scan(step, cell.initial_state(), inputs)[1].sum(axis=0)
     whole = squares.sum()
     return jnp.sqrt(jnp.triu(squares, 1).sum() / whole), jnp.sqrt(jnp.tril(squares, -1).sum() / whole)
-
-
-@eqx.filter_jit
-def _lyapunov(cell: Cell, state: Array, transient: int = 500, measured: int = 2000) -> tuple[Array, Array]:
-    """A state after so many steps without input, and the mean growth of a small difference, a step, since the first."""
-
-    def step(state):
-        return cell.transition(state, cell.emit(state), jnp.zeros(cell.input_size))
-
-    def along(pair, _):
-        state, difference = jax.jvp(step, pair[:1], pair[1:])
-        size = jnp.linalg.norm(difference)
-        return (state, difference / size), jnp.log(size)
-
-    (state, _), sizes = lax.scan(along, (state, state), length=transient + measured)
-    return state, jnp.mean(sizes[transient:])
-
-
-@eqx.filter_jit
-def _influence(network: Network, algorithm: Algorithm, sample: Sample, carry: PyTree) -> tuple[PyTree, Array]:
-    """The gradient of the last piece of a sample, and the norm of the influence after each."""
-    pieces = jax.tree.map(lambda leaf: leaf.reshape(-1, PIECE, *leaf.shape[1:]), sample)
-
-    def advance(carry, piece):
-        carry, estimate = algorithm.run(network, squared_error, carry, piece)
-        return carry, (estimate.gradient, optax.tree.norm(carry.memory))
-
-    gradients, norms = lax.scan(advance, carry, pieces)[1]
-    return jax.tree.map(lambda leaf: leaf[-1], gradients), norms

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from onward.figures import COLOURS, DASHES, GREY, TITLE
+from onward.reproduce.iterative_bptt_chaos import PIECE
 from onward.reproduce.study import Row, panels, read_curve
 
 CHANCE = 0.25  # the accuracy of guessing one of four symbols
@@ -95,7 +96,9 @@ def _say_learning(rows: Sequence[Row]) -> str:
         table.append([method, each, f"{_median(some, 'microseconds') / 1e3:.1f}"])
     return (
         f"One of four symbols is to be kept and told; guessing gives {CHANCE:.0%}. Test accuracy from each seed, and "
-        f"milliseconds a batch:\n\n{_table(['method', 'accuracy', 'ms'], table)}"
+        f"milliseconds a batch:\n\n{_table(['method', 'accuracy', 'ms'], table)}\n\n"
+        "BPTT updates once a sequence, the others at every step or window. States live on from window to window: what "
+        "they happen to keep can be read without any credit to what put it there."
     )
 
 
@@ -110,8 +113,8 @@ def _say_chaos(rows: Sequence[Row]) -> str:
             figures = (_median(some, key) for key in ("lyapunov", "growth", "cosine"))
             table.append([f"{gain:g}", f"{decay:g}", *(f"{figure:.3f}" for figure in figures), loss])
     return (
-        "Medians over seeds; the exponent and the growth of the influence's norm in natural logarithms a step. The "
-        "sine's variance, the loss of answering 0, is 0.5.\n\n"
+        "Medians over seeds; the exponent and the growth of the influence's norm in natural logarithms a step. "
+        "The loss is that of learning, at every step, to make a sine; always to answer 0 gives 0.5.\n\n"
         + _table(["gain", "decay", "Lyapunov exponent", "growth", "cosine with BPTT", "loss of learning"], table)
     )
 
@@ -135,6 +138,8 @@ def _draw_cross_terms(axis, rows: Sequence[Row]) -> None:
             if max(error) > 1e-9:
                 axis.plot(spans, error, color=COLOURS[index], linestyle=dash, label=f"{cell}, {method}")
     axis.set_xscale("log")
+    axis.set_xticks(_distinct(rows, "steps"), [str(span) for span in _distinct(rows, "steps")])
+    axis.minorticks_off()
     _finish(axis, "Half of the cross terms", "steps", "relative error of the gradient")
 
 
@@ -157,6 +162,7 @@ def _draw_learning(axis, rows: Sequence[Row]) -> None:
         axis.plot(place, line, color=COLOURS[index % len(COLOURS)], linestyle=DASHES[index // 4], label=method)
     axis.set_ylim(0, 1.05)
     _finish(axis, "A symbol to keep beyond the window", "share of the batches", "validation accuracy")
+    axis.legend(fontsize=7, frameon=False, ncols=3, loc="lower right")
 
 
 def _draw_growth(axis, rows: Sequence[Row]) -> None:
@@ -164,9 +170,10 @@ def _draw_growth(axis, rows: Sequence[Row]) -> None:
     for index, decay in enumerate(_distinct(rows, "decay")):
         points = _columns(_some(rows, decay=decay), "lyapunov", "growth")
         axis.plot(*points, "o", markersize=3.5, color=COLOURS[index], label=f"decay {decay:g}")
-    ends = np.array([min(row["lyapunov"] for row in rows), max(row["lyapunov"] for row in rows)])
+    (exponents,) = _columns(rows, "lyapunov")
+    exponents = np.linspace(min(exponents), max(exponents), 200)
     for index, decay in enumerate(_distinct(rows, "decay")):
-        axis.plot(ends, np.maximum(0, ends + np.log(decay)), color=COLOURS[index], linewidth=0.8)
+        axis.plot(exponents, np.maximum(0, exponents + np.log(decay)), color=COLOURS[index], linewidth=0.8)
     _finish(axis, "The influence grows as the network is chaotic", "Lyapunov exponent", "growth of its norm a step")
 
 
@@ -174,8 +181,9 @@ def _draw_norms(axis, rows: Sequence[Row]) -> None:
     gain = max(_distinct(rows, "gain"))
     for index, decay in enumerate(_distinct(rows, "decay")):
         curves = [read_curve(row) for row in _some(rows, gain=gain, decay=decay)]
-        axis.plot(np.median(curves, axis=0), color=COLOURS[index], label=f"decay {decay:g}")
-    _finish(axis, f"Gain {gain:g}", "time, in fives of steps", "log10 of the influence's norm")
+        line = np.median(curves, axis=0)
+        axis.plot(PIECE * np.arange(1, len(line) + 1), line, color=COLOURS[index], label=f"decay {decay:g}")
+    _finish(axis, f"Gain {gain:g}", "steps", "log10 of the influence's norm")
 
 
 def _finish(axis, title: str, x: str, y: str) -> None:
