@@ -1,8 +1,11 @@
 """Derivatives inside a unit, from the unit-local contract alone; and states seen as matrices of components."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.cells.base import Cell, FactoredCell, State, units
@@ -35,6 +38,17 @@ def own_transition(cell: Cell, state: State, input: Array) -> PyTree:
 
     slopes = _by_rows(slope, cell, jnp.eye(cell.output_size, dtype=emission.dtype), state)
     return jax.lax.stop_gradient(slopes)
+
+
+def in_one_direction(step: Callable[[State], State], state: State, *, earlier: bool) -> State:
+    """`step(state)`, each leaf with derivatives by the same and by later (or earlier) leaves of `state` alone."""
+    leaves, tree = jax.tree.flatten(state)
+
+    def component(k):
+        seen = [leaf if (i <= k if earlier else i >= k) else lax.stop_gradient(leaf) for i, leaf in enumerate(leaves)]
+        return jax.tree.leaves(step(jax.tree.unflatten(tree, seen)))[k]
+
+    return jax.tree.unflatten(tree, [component(k) for k in range(len(leaves))])
 
 
 def recurrent_jacobian(cell: Cell, state: State, input: Array, within: bool) -> Array:

@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from onward.cells.base import Cell, FactoredCell, factor, summed_leaves
-from onward.jacobian import own_recurrence, own_transition
+from onward.jacobian import in_one_direction, own_recurrence, own_transition
 from onward.network import INPUT, Network, gather
 
 
@@ -30,11 +30,14 @@ class Rule:
     `depth`: what a cell passes down to the nodes that it reads: "all", the errors swept through its own time; or
     "spatial", only the error that reached it at the same step.
     `decay` multiplies an error at each step back in time.
+    `cross_terms`: from a component (leaf) of a cell's state back to others of the step before. "all"; "directional":
+    to itself and to later ones; "reversed": to itself and to earlier ones.
     """
 
     time: Literal["all", "own", "within", "none"] = "all"
     depth: Literal["all", "spatial"] = "all"
     decay: float = 1.0
+    cross_terms: Literal["all", "directional", "reversed"] = "all"
 
     def stays_within(self, cell: Cell) -> bool:
         """Whether this rule keeps errors inside the units of `cell`, so that its trace has one row per unit."""
@@ -239,9 +242,7 @@ def _unroll_cell(cell, rule, summed, state, taps, reads):
     drives = each(project)(reads)
     own = own_recurrence(cell) if rule.time == "own" and isinstance(cell, FactoredCell) else None
 
-    def step(state, inputs):
-        drive, tap = inputs
-        kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
+    def advance(kept, drive, tap):
         emission = cell.emit(kept)
         if rule.time == "all" or cell.recurrence == "diagonal":
             emission = _attach(emission, tap.read)
@@ -252,8 +253,17 @@ def _unroll_cell(cell, rule, summed, state, taps, reads):
                 recurrent = jax.tree.map(lambda r, o: r + _by_unit(o, emission), recurrent, own)
         new = sweep(kept, *_tapped(summed, recurrent, drive, tap.recurrent))
         if rule.time == "own" and own is None and cell.recurrence == "dense":
-            slopes = own_transition(cell, state, drive)
+            slopes = own_transition(cell, kept, drive)
             new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
+        return new, recurrent
+
+    def step(state, inputs):
+        drive, tap = inputs
+        kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
+        new, recurrent = advance(kept, drive, tap)
+        if rule.cross_terms != "all":
+            earlier = rule.cross_terms == "reversed"
+            new = in_one_direction(lambda seen: advance(seen, drive, tap)[0], kept, earlier=earlier)
         return _attach(new, tap.state), (state, recurrent if spatial else None)
 
     swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)

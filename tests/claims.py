@@ -58,6 +58,14 @@ CLAIMS = (
     Claim(ow.RTRL(), STACKS + DEEP + DIAGONAL + REVERSIBLE + SPIKING, (), id="RTRL"),
     Claim(ow.RTRL(lazy=3), ("dag",), (), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="RTRL-lazy"),
     Claim(ow.RTRL(decay=0.8), (), ("RNN x 1", "LRU x 1", "GRU x 2", "dag"), id="RTRL-decay"),
+    Claim(
+        ow.RTRL(cross_terms="directional"),
+        ("RNN x 1", "GRU x 2"),
+        ("LSTM x 1", "ALIF x 1", "dag"),
+        nodes_on=("dag",),
+        laws_on=("LSTM x 1", "LSTM x 1"),
+        id="RTRL-directional",
+    ),
     Claim(ow.SnAp(1), DIAGONAL, ("RNN x 1", "GRU x 1", "LSTM x 1", "LeakyRNN x 1", "LRU x 2", "dag"), id="SnAp-1"),
     Claim(
         ow.SnAp(2),

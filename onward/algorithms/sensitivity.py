@@ -264,7 +264,14 @@ def exact_nodes(network: Network, rule: Rule) -> frozenset[str]:
             return True
         if rule.decay != 1.0 or (rule.depth == "spatial" and cells != {node}):
             return False
+        if rule.cross_terms != "all" and any(_loops(network.nodes[cell]) > 1 for cell in cells):
+            return False
         whole = {"all": ("dense", "diagonal"), "none": ()}.get(rule.time, ("diagonal",))
         return all(network.nodes[cell].recurrence in whole for cell in cells)
 
     return frozenset(name for name in network.nodes if exact(name))
+
+
+def _loops(cell):
+    """Recurrent loops in the sense of `Rule.cross_terms`: leaves of the state."""
+    return len(jax.tree.leaves(cell.initial_state()))

@@ -1,6 +1,5 @@
 """What every algorithm costs, measured, against the number of units and the length of the window."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from onward.algorithms import (
 from onward.algorithms.error_passes import levels_of
 from onward.figures import COLOURS, DASHES
 from onward.network import Network, stack
-from onward.reproduce.study import Row, Study, panels
+from onward.reproduce.study import Row, Study, clock, panels
 from onward.sample import Sample
 
 # The window, where it is not the whole sequence; and the exponents of memory in N and T and of time a step in N that
@@ -101,18 +100,13 @@ class Complexity(Study):
 
         if window == 1:
             sample = jax.tree.map(lambda leaf: leaf[:, None], sample)
-        compiled = jax.jit(stepwise if window == 1 else whole).lower(parameters, carry, sample).compile()
-        plan: Any = compiled.memory_analysis()
-        times = []
-        for _ in range(settings.runs + 1):
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(parameters, carry, sample))
-            times.append(time.perf_counter() - start)
+        work = stepwise if window == 1 else whole
+        seconds, temporary = clock(work, parameters, carry, sample, runs=settings.runs)
         carried = sum(leaf.nbytes for leaf in jax.tree.leaves(carry))
         depth = max(levels_of(network.effective()).values(), default=0)
         return {
-            "memory": plan.temp_size_in_bytes + carried,
-            "microseconds_per_step": float(np.median(times[1:])) / length * 1e6,
+            "memory": temporary + carried,
+            "microseconds_per_step": seconds / length * 1e6,
             "passes": depth + 1 if isinstance(algorithm, ForwardErrors) else 1,
         }
 

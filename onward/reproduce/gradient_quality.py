@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from onward import losses
 from onward.algorithms import BPTT, Algorithm, ForwardErrors, ReversibleBPTT
@@ -70,7 +71,7 @@ class GradientQuality(Study):
         problem = _problem(settings, point["r_min"], point["T"], point["seed"])
         precision, errors = ARITHMETIC[point["arithmetic"]]
         gradient = _gradient(METHODS[point["method"]](errors), precision)
-        return _compare(gradient(*problem), _gradient(BPTT(), "float64")(*problem))
+        return compare(gradient(*problem), _gradient(BPTT(), "float64")(*problem))
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         return {
@@ -123,7 +124,7 @@ def _cast(tree, precision):
     return jax.tree.map(lambda leaf: leaf.astype(precision) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
-def _compare(gradient, reference) -> Row:
+def compare(gradient: PyTree, reference: PyTree) -> Row:
     """Cosine and relative error; 0 and infinity for a gradient that is not finite."""
     a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (gradient, reference))
     a, b = a.astype(np.float64), b.astype(np.float64)

@@ -8,12 +8,15 @@ import io
 import json
 import platform
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
 
 from onward import figures
 from onward.metrics import read_events
@@ -120,6 +123,18 @@ def record(trained: Trained, metric: str) -> Row:
 def read_curve(row: Row) -> list[float]:
     """The values that `record` wrote."""
     return [float(value) for value in str(row["curve"]).split()]
+
+
+def clock(function: Callable, *arguments: Any, runs: int) -> tuple[float, int]:
+    """Median seconds of the compiled function, without its first run, and the bytes of its temporary arrays."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    plan: Any = compiled.memory_analysis()
+    times = []
+    for _ in range(runs + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:]), plan.temp_size_in_bytes
 
 
 def panels(rows: int, columns: int, height: float = 2.9) -> tuple["Figure", Any]:
