@@ -21,6 +21,7 @@ from onward.algorithms import NthOrder as NthOrder
 from onward.algorithms import ReversibleBPTT as ReversibleBPTT
 from onward.algorithms import SnAp as SnAp
 from onward.algorithms import SpatialBP as SpatialBP
+from onward.algorithms.feedback import with_feedback as with_feedback
 from onward.gradients import value_and_grad as value_and_grad
 from onward.intermediate import IntermediateLosses as IntermediateLosses
 from onward.network import Network as Network

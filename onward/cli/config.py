@@ -39,6 +39,8 @@ class NetworkConfig:
     """Share of recurrent weights that is dropped in training, the same for a whole batch (stack, texts)."""
     softmaxes: int = 1
     """Softmaxes that are mixed (stack, texts)."""
+    feedback: bool = False
+    """Matrices that bring errors to the cells, which eprop:feedback=adaptive learns."""
 
 
 @dataclass(frozen=True)
