@@ -175,6 +175,7 @@ class ReproduceConfig:
     gradient-quality: cosine and error of forward propagation of errors against BPTT, by r_min and T.
     precision: how many digits it takes to invert a network that forgets, in several kinds of numbers.
     complexity: measured memory and time of every algorithm, by number of units and length.
+    deep-eprop: nested traces against the spatial shortcut, in gradient, learning and cost (three quarters of an hour).
     passes: what each further pass of forward propagation of errors is worth, on MNIST98.
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
@@ -193,6 +194,7 @@ class ReproduceConfig:
                 "gradient-quality",
                 "precision",
                 "complexity",
+                "deep-eprop",
                 "passes",
                 "mnist98-table",
                 "adding",

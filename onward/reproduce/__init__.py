@@ -6,6 +6,7 @@ STUDIES = {
     "gradient-quality": "onward.reproduce.gradient_quality.GradientQuality",
     "precision": "onward.reproduce.precision.Precision",
     "complexity": "onward.reproduce.complexity.Complexity",
+    "deep-eprop": "onward.reproduce.deep_eprop.DeepEProp",
     "passes": "onward.reproduce.mnist98.Passes",
     "mnist98-table": "onward.reproduce.mnist98.Mnist98Table",
     "adding": "onward.reproduce.adding.AddingStudy",
