@@ -21,6 +21,7 @@ from onward.algorithms import NthOrder as NthOrder
 from onward.algorithms import ReversibleBPTT as ReversibleBPTT
 from onward.algorithms import SnAp as SnAp
 from onward.algorithms import SpatialBP as SpatialBP
+from onward.algorithms.feedback import with_feedback as with_feedback
 from onward.gradient_comparison import GradientComparison as GradientComparison
 from onward.gradient_comparison import compare_gradients as compare_gradients
 from onward.gradients import value_and_grad as value_and_grad

@@ -112,6 +112,20 @@ class OutputGate(eqx.Module):
         return jax.nn.sigmoid(self.gate(input)) * input[: self.size]
 
 
+class Feedback(eqx.Module):
+    """Matrices by which errors reach cells from the output, for `EProp` with random or adaptive feedback.
+
+    A node beside the network, on no path to its output, which holds them as parameters; `onward.with_feedback` adds it.
+
+    **Shapes.** `matrices`: by name of a cell, [emission, output].
+    """
+
+    matrices: dict[str, Float[Array, "emission output"]]
+
+    def __call__(self, output: Any) -> Any:
+        return output
+
+
 def embedding(vocabulary: int, size: int, *, key: Array) -> eqx.nn.Embedding:
     """A vector for each token, entries uniform in +-0.1 as language models start theirs."""
     positive_sizes(vocabulary=vocabulary, size=size)

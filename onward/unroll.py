@@ -6,7 +6,7 @@ across its edges. The rest is here, once: nodes are evaluated in topological ord
 A cell's sweep yields the errors of its steps; its parameters' gradient is one contraction of those afterwards.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -117,15 +117,20 @@ class Window:
         at_output: PyTree | None,
         at_final: Mapping[str, PyTree],
         beyond: Mapping[str, Callable[[PyTree], PyTree | None]] | None = None,
+        signals: Mapping[str, PyTree] | None = None,
+        closed: Sequence[str] = (),
     ) -> Errors:
         """Take errors at the output and at final states back through the window.
 
         `beyond`, by cell: a function of the errors that arrive at what the cell emits, which returns the errors
         [time, batch, ...] that reach the state after each step from later ones, where its rule cuts these paths.
-        Nodes that no error reaches are not visited and have no entry in the result.
+        `signals`, by node: errors [time, batch, ...] that arrive at its value besides. `closed`: nodes to which nothing
+        is handed down. Nodes that no error reaches are not visited and have no entry in the result.
         """
         errors = Errors({}, {}, {})
-        pending: dict[str, PyTree] = {} if at_output is None else {self.network.output: swap(at_output)}
+        pending: dict[str, PyTree] = dict(signals or {})
+        if at_output is not None:
+            pending[self.network.output] = swap(at_output)
         for name, parents in reversed(self.network.edges):
             if name not in pending and name not in at_final:
                 continue
@@ -141,7 +146,7 @@ class Window:
                 errors.parameters[name], passed = node.pull(arriving)
             if passed is not None:
                 for parent, error in zip(parents, _split(passed, node.sizes), strict=True):
-                    if parent != INPUT:
+                    if parent != INPUT and parent not in closed:
                         old = pending.get(parent)
                         pending[parent] = error if old is None else jax.tree.map(jnp.add, old, error)
         return errors

@@ -16,7 +16,7 @@ import onward as ow
 
 CELLS = ("RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN")
 STACKS = tuple(f"{cell} x {depth}" for cell in CELLS for depth in (1, 2))
-DEEP = ("mixed x 3", "mixed x 4", "dag", "skip dag", "LRU blocks")
+DEEP = ("mixed x 3", "mixed x 4", "mixed x 5", "dag", "wide dag", "skip dag", "LRU blocks")
 DIAGONAL = ("LRU x 1", "IndRNN x 1", "Leapfrog x 1", "RTU x 1", "ElementwiseLSTM x 1", "LRU below maps")
 SPIKING = ("LIF x 1", "ALIF x 1")  # where gradients are those of the surrogate: no finite difference agrees with them
 REVERSIBLE = ("RevGRU x 1", "RevLSTM x 1", "Leapfrog x 2")
@@ -83,7 +83,20 @@ CLAIMS = (
         id="EProp",
     ),
     Claim(
-        ow.EProp(depth="traces"), (*DIAGONAL, "LRU x 2", "IndRNN x 2"), ("RNN x 1", "GRU x 2", "dag"), id="EProp-traces"
+        ow.EProp(depth="traces"),
+        (*DIAGONAL, "LRU x 2", "IndRNN x 2", "LRU x 5", "skip dag", "diagonal dag"),
+        ("RNN x 1", "GRU x 2", "mixed x 5", "dag"),
+        id="EProp-traces",
+    ),
+    Claim(ow.EProp(feedback="random"), (), ("LRU x 1", "RNN x 1", "dag"), id="EProp-random"),
+    Claim(ow.EProp(depth="traces", feedback="random"), (), ("LRU x 2", "dag"), id="EProp-traces-random"),
+    Claim(
+        ow.EProp(feedback="adaptive"),
+        (),
+        ("LRU x 1 with feedback", "dag with feedback"),
+        nodes_on=("dag with feedback",),
+        laws_on=("GRU x 2 with feedback", "RNN x 1 with feedback"),
+        id="EProp-adaptive",
     ),
     Claim(ow.UORO(), (), ("RNN x 1", "dag"), nodes_on=("dag",), laws_on=("RNN x 1", "RNN x 1"), id="UORO"),
     Claim(
@@ -134,6 +147,8 @@ class Gated(eqx.Module):
 @functools.cache
 def network(name: str, seed: int = 0) -> ow.Network:
     """The test network called `name`; small, and alive: see `tests/laws/test_alive.py`."""
+    if name.endswith(" with feedback"):
+        return ow.with_feedback(network(name.removesuffix(" with feedback"), seed))
     keys = iter(jax.random.split(jax.random.key(seed), 40))
 
     def cell(kind, size, units=4, **options):
@@ -160,6 +175,21 @@ def network(name: str, seed: int = 0) -> ow.Network:
         nodes["out"] = linear(3 + 3, OUTPUT)
         inputs = {"a": ("input",), "b": ("a", "input"), "mix": ("a", "b"), "c": ("mix",), "out": ("c", "a")}
         return ow.Network(nodes, inputs, "out")
+    if name == "wide dag":
+        nodes = {
+            "in": linear(INPUT, 3),
+            "a": cell("GRU", 3, 3),
+            "b": cell("LeakyRNN", INPUT, 3),
+            "c": cell("LSTM", 6, 3),
+        }
+        nodes |= {"d": cell("LRU", 3 + INPUT, 2), "e": cell("RNN", 7, 3), "out": linear(9, OUTPUT)}
+        inputs = {"in": ("input",), "a": ("in",), "b": ("input",), "c": ("a", "b"), "d": ("c", "input")}
+        return ow.Network(nodes, inputs | {"e": ("d", "b"), "out": ("e", "c", "in")}, "out")
+    if name == "diagonal dag":
+        nodes = {"a": cell("LRU", INPUT, 3), "b": cell("IndRNN", INPUT, 3), "glu": Gated(linear(9, 4), linear(9, 4))}
+        nodes |= {"c": cell("RTU", 4 + INPUT, 2), "d": cell("ElementwiseLSTM", 10, 3), "out": linear(12, OUTPUT)}
+        inputs = {"a": ("input",), "b": ("input",), "glu": ("a", "b"), "c": ("glu", "input"), "d": ("c", "a")}
+        return ow.Network(nodes, inputs | {"out": ("d", "a", "b")}, "out")
     if name == "skip dag":
         nodes = {"in": linear(INPUT, 4), "a": cell("LRU", 4, 3), "glu": Gated(linear(6, 4), linear(6, 4))}
         nodes |= {"norm": eqx.nn.LayerNorm(4), "b": cell("IndRNN", 8), "out": linear(8, OUTPUT)}
@@ -172,7 +202,7 @@ def network(name: str, seed: int = 0) -> ow.Network:
         inputs = {"a": ("input",), "b": ("a", "input"), "mix": ("a", "b"), "c": ("mix",), "d": ("mix",)}
         return ow.Network(nodes, inputs | {"e": ("c", "d"), "out": ("e", "a")}, "out")
     kind, depth = name.split(" x ")
-    kinds = ("GRU", "LRU", "LSTM", "RNN")[: int(depth)] if kind == "mixed" else (kind,) * int(depth)
+    kinds = ("GRU", "LRU", "LSTM", "RNN", "LeakyRNN")[: int(depth)] if kind == "mixed" else (kind,) * int(depth)
     layers, size = [], INPUT
     for i, each in enumerate(kinds):
         if i:

@@ -29,7 +29,7 @@ from onward.cells.base import emission_has_parameters
 from onward.jacobian import as_matrix, components, from_matrix
 from onward.network import Network
 from onward.sample import Sample
-from onward.unroll import Rule, Window, contract
+from onward.unroll import Errors, Rule, Window, contract
 
 Influence = dict[str, dict[str, PyTree]]
 
@@ -49,8 +49,7 @@ class ForwardSensitivity(Algorithm):
         return init_influence(network, self.rule)
 
     def run_window(self, network, loss, carry, window):
-        length = chunk_length(window.length, preferred_length(network, self.rule))
-        return run_window(network, self.rule, loss, carry, window, length)
+        return run_window(network, self.rule, loss, carry, window)
 
     def exact_nodes(self, network: Network) -> frozenset[str]:
         return exact_nodes(network, self.rule)
@@ -92,13 +91,20 @@ def init_influence(network: Network, rule: Rule) -> Influence:
 
 
 def run_window(
-    network: Network, rule: Rule, loss: Callable, carry: Carry, window: Sample, length: int
+    network: Network,
+    rule: Rule,
+    loss: Callable,
+    carry: Carry,
+    window: Sample,
+    sweep: Callable[[Window, PyTree], Errors] | None = None,
 ) -> tuple[Carry, dict[str, PyTree], Array, PyTree]:
-    """Equations (1) and (2) over a batch of sequences, cut into chunks of `length` steps so that memory is constant.
+    """Equations (1) and (2) over a batch of sequences, cut into chunks so that memory is constant.
 
+    `sweep(linear, at_output)`: how errors go back from the losses, where it is not as through every weight.
     Returns the carry, the gradient by node, the loss and the outputs `[batch, time, ...]`.
     """
-    return in_chunks(lambda carry, chunk: _chunk(network, rule, loss, carry, chunk), carry, window, length)
+    length = chunk_length(window.length, preferred_length(network, rule))
+    return in_chunks(lambda carry, chunk: _chunk(network, rule, loss, carry, chunk, sweep), carry, window, length)
 
 
 def preferred_length(network: Network, rule: Rule) -> int:
@@ -116,9 +122,9 @@ def _compressed(network, rule, cell, source):
     return cell == source and rule.stays_within(network.nodes[cell])
 
 
-def _chunk(network, rule, loss, carry, window):
+def _chunk(network, rule, loss, carry, window, sweep):
     linear = Window(network, rule, carry.states, window.input)
-    gradients, errors, value = sum_gradients(network, linear, loss, window, {})
+    gradients, errors, value = sum_gradients(network, linear, loss, window, {}, sweep=sweep)
     influence = carry.memory
     gradients = add_carried(network, rule, gradients, errors, influence)
     memory = {cell: advance(network, rule, linear, influence, cell) for cell in influence}

@@ -57,17 +57,18 @@ def window_gradients(network, rule, loss, states, window, at_final):
     return gradients, errors, linear.final, value, linear.output
 
 
-def sum_gradients(network, linear, loss, window, at_final, beyond=None):
+def sum_gradients(network, linear, loss, window, at_final, beyond=None, sweep=None):
     """Gradient by node, errors at the states before the window, and loss, of a window linearised as `linear`.
 
-    `at_final` and `beyond` are as in `Window.sweep`.
+    `at_final` and `beyond` are as in `Window.sweep`; or else `sweep(linear, at_output)` takes its place.
     """
 
     def total(output):
         return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
 
     value, pull = jax.vjp(total, linear.output)
-    errors = linear.sweep(pull(jnp.ones_like(value))[0], at_final, beyond)
+    at_output = pull(jnp.ones_like(value))[0]
+    errors = sweep(linear, at_output) if sweep else linear.sweep(at_output, at_final, beyond)
     gradients = jax.tree.map(jnp.zeros_like, node_parameters(network)) | errors.parameters
     for name in network.recurrent_names:
         if name in errors.taps:

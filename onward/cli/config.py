@@ -41,6 +41,8 @@ class NetworkConfig:
     """Share of recurrent weights that is dropped in training, the same for a whole batch (stack, texts)."""
     softmaxes: int = 1
     """Softmaxes that are mixed (stack, texts)."""
+    feedback: bool = False
+    """Matrices that bring errors to the cells, which eprop:feedback=adaptive learns."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ class ReproduceConfig:
     precision: how many digits it takes to invert a network that forgets, in several kinds of numbers.
     complexity: measured memory and time of every algorithm, by number of units and length.
     iterative-bptt: what "Exact iterative BPTT" claims: exactness, cross terms, cost, long memory, chaos (15 minutes).
+    deep-eprop: nested traces against the spatial shortcut, in gradient, learning and cost (three quarters of an hour).
     passes: what each further pass of forward propagation of errors is worth, on MNIST98.
     mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
@@ -238,6 +241,7 @@ class ReproduceConfig:
                 "precision",
                 "complexity",
                 "iterative-bptt",
+                "deep-eprop",
                 "passes",
                 "mnist98-table",
                 "adding",

@@ -46,7 +46,7 @@ def _algorithms(console: Console) -> None:
         "Algorithms (--algorithms, --algorithm)",
         entries,
         "memory: how it grows with the T steps of a window. A window after @ sets the steps between updates: snap1@14, "
-        "where snap1 is short for snap:1.",
+        "where snap1 is short for snap:1, and rflo for eprop:feedback=random, meant for leaky-rnn.",
     )
 
 

@@ -10,6 +10,7 @@ import jax
 
 from onward import algorithms, cells, networks
 from onward.algorithms import Algorithm
+from onward.algorithms.feedback import with_feedback
 from onward.cells import Cell
 from onward.cli.config import NetworkConfig
 from onward.cli.errors import UsageError
@@ -31,7 +32,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "ok": algorithms.OK,
     "forward-errors": algorithms.ForwardErrors,
 }
-SHORT = {"snap1": "snap:1"}
+SHORT = {"snap1": "snap:1", "rflo": "eprop:feedback=random"}
 CELLS: dict[str, Callable[..., Cell]] = {
     "rnn": cells.RNN,
     "gru": cells.GRU,
@@ -94,7 +95,7 @@ def make_algorithm(text: str) -> Choice:
     spec = parse(text, "algorithm", windowed=True)
     if spec.name in SHORT:
         full = parse(SHORT[spec.name], "algorithm")
-        spec = Spec(spec.text, full.name, full.positional + spec.positional, spec.options, spec.window)
+        spec = Spec(spec.text, full.name, full.positional + spec.positional, full.options | spec.options, spec.window)
     return Choice(spec.text, call(choose(spec, ALGORITHMS, "algorithm"), spec, "algorithm"), spec.window)
 
 
@@ -151,7 +152,8 @@ def build_network(task: Task, config: NetworkConfig, seed: int) -> Network:
     try:
         # Compiled as one function, since a dozen small ones take several times as long.
         build = eqx.filter_jit(lambda key: make(key=key, **sizes))
-        return build(jax.random.key(seed))
+        network = build(jax.random.key(seed))
+        return with_feedback(network, seed=seed) if config.feedback else network
     except (TypeError, ValueError) as error:
         raise UsageError(f"the network cannot be built: {sentence(error)}") from error
     except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:

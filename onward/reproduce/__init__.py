@@ -7,6 +7,7 @@ STUDIES = {
     "precision": "onward.reproduce.precision.Precision",
     "complexity": "onward.reproduce.complexity.Complexity",
     "iterative-bptt": "onward.reproduce.iterative_bptt.IterativeBPTT",
+    "deep-eprop": "onward.reproduce.deep_eprop.DeepEProp",
     "passes": "onward.reproduce.mnist98.Passes",
     "mnist98-table": "onward.reproduce.mnist98.Mnist98Table",
     "adding": "onward.reproduce.adding.AddingStudy",

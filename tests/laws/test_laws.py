@@ -35,7 +35,7 @@ POSTPONED = ("RTRL-lazy",)  # what they carry depends on the windows; see `test_
 )
 def test_step_by_step_is_the_window(claim):
     """Windows of one step, the recursion of the textbooks, leave the same carry as one window."""
-    net, window = network("RNN x 1" if claim.algorithm.stochastic else "GRU x 2"), sample()
+    net, window = network(claim.laws_on[0]), sample()
     _, steps = windowed(claim.algorithm, net, window, range(1, 10))
     _, whole = windowed(claim.algorithm, net, window, (9,))
     assert jax.tree.structure(steps) == jax.tree.structure(whole)

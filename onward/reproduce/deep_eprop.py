@@ -1,0 +1,116 @@
+"""The first experiments on deep e-prop: how good its gradient is in depth and in time, how it learns, what it costs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import optax
+
+from onward.evaluation import evaluate
+from onward.reproduce import deep_eprop_report as report
+from onward.reproduce.deep_eprop_measures import (
+    ALGORITHMS,
+    LENGTH,
+    Settings,
+    agreement,
+    build,
+    compare,
+    follow,
+    task_of,
+)
+from onward.reproduce.study import Row, Study, record
+
+EMPTY = dict.fromkeys(
+    ("cosine", "layers", "activity", "microseconds", "memory", "accuracy", "batch_seconds", "distance", "bias"),
+    float("nan"),
+) | {"layers": "", "curve": ""}
+
+
+class DeepEProp(Study):
+    """Millidge's note has no experiments."""
+
+    name = "deep-eprop"
+    summary = "Deep e-prop: does credit through depth and time beat the spatial shortcut, and what does it cost?"
+    full = Settings()
+    quick = Settings(
+        cells=("leaky", "ALIF"),
+        tasks=("copy",),
+        depths=(1, 2),
+        depth=2,
+        learnt=(2,),
+        length=10,
+        lengths=(),
+        fed=("leaky",),
+        rates=(1e-3, 1e-2),
+        units=8,
+        batch_size=8,
+        repetitions=1,
+        steps=10,
+        judged=2,
+        evaluated=64,
+        runs=1,
+    )
+    batch = 32
+
+    def points(self, settings: Settings, seed: int) -> Sequence[Row]:
+        def point(part, task, depth, length, cell, algorithm, rate=settings.rate):
+            length = LENGTH if task == "mnist98" else length
+            named = {"part": part, "task": task, "cell": cell, "depth": depth, "T": length, "algorithm": algorithm}
+            return named | {"rate": rate, "seed": seed}
+
+        first, *others = settings.tasks
+        few = sorted({*settings.learnt, max(settings.depths)})
+        where = [(first, depth, settings.length) for depth in settings.depths]
+        where += [(first, settings.depth, length) for length in settings.lengths]
+        where += [(task, depth, settings.length) for task in others for depth in few]
+        points = []
+        for task, depth, length in where:
+            for cell in settings.cells:
+                names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
+                names += ["RTRL"] if task == first and length == settings.length else []
+                points += [point("gradient", task, depth, length, cell, name) for name in names]
+        for task in settings.tasks:
+            for depth in settings.learnt:
+                for cell in settings.cells:
+                    names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
+                    if depth == max(settings.learnt):
+                        names += [] if task == "mnist98" else ["RTRL"]
+                        names += ["random", "adaptive"] if cell in settings.fed else []
+                    points += [point("learning", task, depth, settings.length, cell, name) for name in names]
+        return points + [
+            point("online", "mnist98", 2, LENGTH, cell, name, rate)
+            for cell in settings.cells
+            for name in settings.online
+            for rate in settings.rates
+        ]
+
+    def measure(self, settings: Settings, point: Row, earlier: Sequence[Row]) -> Row:
+        part = {"gradient": compare, "online": follow, "learning": self._learn}[point["part"]]
+        return {**EMPTY, **part(settings, point)}
+
+    def _learn(self, settings: Settings, point: Row) -> Row:
+        """Accuracy on the test set; and how the last network's gradient agrees with BPTT's."""
+        task, seed = task_of(point["task"], point["T"], settings), point["seed"]
+        network = build(settings, point, seed)
+        try:
+            trained = self.train(
+                network,
+                task,
+                algorithm=ALGORITHMS[point["algorithm"]],
+                optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.rate)),
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+                validate_every=max(1, settings.steps // settings.judged),
+                keep_best=False,
+                seed=seed,
+            )
+        except FloatingPointError:
+            return {"accuracy": 0.0}
+        network = trained.network
+        accuracy = evaluate(network, task, "test", min(settings.evaluated, 500))["accuracy"]
+        return {"accuracy": accuracy, **agreement(settings, point, [(network, seed)]), **record(trained, "accuracy")}
+
+    def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
+        return report.draw(rows)
+
+    def describe(self, rows: Sequence[Row]) -> str:
+        return report.describe(rows)

@@ -1,0 +1,67 @@
+"""The study of deep e-prop at a small size."""
+
+import csv
+
+import numpy as np
+
+from onward.cli import main
+from onward.reproduce.deep_eprop import DeepEProp
+from onward.reproduce.deep_eprop_measures import CELLS, Settings
+
+SMALL = Settings(
+    cells=("leaky",),
+    tasks=("copy",),
+    depths=(2,),
+    depth=2,
+    learnt=(2,),
+    length=8,
+    lengths=(),
+    fed=("leaky",),
+    online=("traces",),
+    rates=(1e-4, 1e-3),
+    units=4,
+    batch_size=4,
+    repetitions=1,
+    steps=2,
+    judged=1,
+    evaluated=8,
+    runs=1,
+)
+
+
+def test_the_study_sees_exactness_depth_feedback_and_stale_traces(tmp_path, monkeypatch):
+    monkeypatch.setattr(DeepEProp, "quick", SMALL)
+    assert main(["reproduce", "deep-eprop", "--quick", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = {(r["part"], r["algorithm"], r["depth"]): r for r in rows if r["part"] != "online"}
+    cosine = {key: float(row["cosine"]) for key, row in found.items()}
+    for name in ("BPTT", "RTRL"):
+        assert cosine["gradient", name, "2"] > 0.999999
+    assert cosine["gradient", "spatial", "2"] < cosine["gradient", "traces", "2"] < 0.999
+    layers = [[float(c) for c in found["gradient", n, "2"]["layers"].split()] for n in ("traces", "spatial")]
+    assert layers[0][1] == layers[1][1]
+    assert layers[0][0] != layers[1][0]
+    assert float(found["gradient", "BPTT", "2"]["activity"]) > 1e-3
+    assert len({round(cosine["learning", n, "2"], 4) for n in ("spatial", "traces", "random", "adaptive")}) >= 3
+    slow, fast = (row for row in rows if row["part"] == "online")
+    assert 5 < float(fast["distance"]) / float(slow["distance"]) < 20  # of first order in the rate
+    assert float(slow["bias"]) > 0.01
+    text = (tmp_path / "findings.md").read_text()
+    assert "closer to BPTT's than that of the spatial shortcut at 1 of 1 points" in text
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        f"{n}.png" for n in ("gradients", "learning", "cost", "online")
+    }
+
+
+def test_in_full_it_covers_what_it_is_for():
+    points = DeepEProp().points(DeepEProp.full, 0)
+    gradients = [p for p in points if p["part"] == "gradient"]
+    assert {p["cell"] for p in gradients} == {p["cell"] for p in points if p["part"] == "learning"} == set(CELLS)
+    assert {p["depth"] for p in gradients} == {1, 2, 3, 4, 5}
+    assert len({p["T"] for p in gradients if p["task"] == "copy"}) == 4
+    assert {p["task"] for p in points if p["part"] == "learning"} == {"copy", "delayed-xor", "mnist98"}
+    assert not [p for p in points if (p["algorithm"], p["depth"]) == ("traces", 1)]  # it is the spatial form there
+    algorithms = {p["algorithm"] for p in points if p["part"] == "learning"}
+    assert algorithms == {"BPTT", "RTRL", "traces", "spatial", "random", "adaptive"}
+    assert np.all(np.diff(DeepEProp.full.rates) > 0)
