@@ -1,5 +1,6 @@
 """Onward trains recurrent networks forward in time: every alternative to BPTT behind one interface."""
 
+from onward import _known_faults as _known_faults
 from onward import cells as cells
 from onward import dynamic_evaluation as dynamic_evaluation
 from onward import interop as interop

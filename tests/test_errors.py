@@ -1,5 +1,7 @@
 """Bad input: one clear sentence that names the argument and the remedy, or the documented behaviour."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import onward as ow
+from onward._known_faults import warn_of_faults
 from tests.claims import INPUT, OUTPUT, cut, distance, network, sample, total, windowed
 
 NET = network("GRU x 1")
@@ -146,3 +149,14 @@ def test_a_window_that_does_not_divide_the_length_leaves_a_shorter_one():
     gradients, _ = windowed(ow.RTRL(), NET, window, (3, 6, 7))
     assert distance(total(gradients), grad(window)[1]) <= 1e-12
     assert ow.training.updates_per_batch(7, 3) == 3
+
+
+def test_a_jaxlib_that_computes_wrongly_is_warned_of():
+    with pytest.warns(
+        RuntimeWarning, match=r"jaxlib 0\.10\.2 computes some sums wrongly .* pip install 'jax!=0\.10\.2'"
+    ):
+        warn_of_faults("0.10.2", "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_faults("0.10.2", "--xla_cpu_experimental_ynn_fusion_type=-reduce")
+        warn_of_faults("0.10.1", "")
