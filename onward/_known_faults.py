@@ -15,7 +15,8 @@ def warn_of_faults(version: str, flags: str) -> None:
     if version == "0.10.2" and "ynn" not in flags:
         warnings.warn(
             "jaxlib 0.10.2 computes some sums wrongly on CPUs (jax-ml/jax issue 39103), gradients among them; install "
-            "another with pip install 'jax!=0.10.2', or start with XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=-reduce",
+            "another with pip install 'jax!=0.10.2', or start with "
+            "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=-reduce",
             RuntimeWarning,
             stacklevel=2,
         )
