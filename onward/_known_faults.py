@@ -1,9 +1,8 @@
 """A warning of releases of jaxlib that compute wrong numbers."""
 
+import importlib.metadata
 import os
 import warnings
-
-import jaxlib
 
 
 def warn_of_faults(version: str, flags: str) -> None:
@@ -22,4 +21,4 @@ def warn_of_faults(version: str, flags: str) -> None:
         )
 
 
-warn_of_faults(jaxlib.__version__, os.environ.get("XLA_FLAGS", ""))
+warn_of_faults(importlib.metadata.version("jaxlib"), os.environ.get("XLA_FLAGS", ""))
