@@ -17,21 +17,24 @@ Which of braintrace's algorithms is which, as its sources (0.2.6) have it:
 
 - `D_RTRL`: "recurrence_scope" is 'diagonal', which takes the recurrent product out of the transition before
   differentiating it: e-prop, not the diagonal of the Jacobian. So it stands beside `EProp`, and the gradients agree.
-- `pp_prop`: that recursion with the trace of a weight replaced by the product of two smoothed vectors. It is cheaper
-  than e-prop (O(N) of memory for each sequence) and a coarser estimate; beside `EProp`, since Onward has no coarser one.
+- `pp_prop`: that recursion with the trace of a weight replaced by the product of two smoothed vectors. It is
+  cheaper than e-prop (O(N) of memory for each sequence) and a coarser estimate. Beside `EProp`, as the nearest.
 - `SnAp(1)`: the diagonal of the whole Jacobian. So it stands beside `SnAp(1)`, and the gradients agree. `SnAp(2)` is
   all of real-time recurrent learning in a dense layer, in both (only if asked for: --algorithms 'SnAp(2)').
 - `UORO`: one product of two vectors for all sequences of the batch together; Onward keeps one for each sequence, which
   is less noisy and takes more memory. By default it wants windows of several steps; here also 'single-step'.
 
-Printed are microseconds a step after compilation (medians of interleaved runs), the cosine with BPTT's gradient of
-the layer's weights (of one draw for UORO), and, each in a process of its own, seconds of building and compiling (the
-first gradient less the second) and the compiled program's temporary memory at T and 16 T. --no-compile leaves
-the latter two out.
+Printed are microseconds a step after compilation (the median of interleaved runs, and in brackets the least, which
+on a busy machine says more of short work), the cosine with BPTT's gradient of the layer's weights (of one draw for
+UORO), and, each in a process of its own, seconds of building, tracing and compiling and the compiled program's
+temporary memory at T and 16 T. --skip speed or --skip compile leaves one of them out.
 """
 
 import argparse
+import functools
+import itertools
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -42,7 +45,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import medians, report
+from common import report, timings
 from numpy_online import UORO, Diagonal, gradient
 
 import onward as ow
@@ -229,16 +232,21 @@ def speed(names, cell, units, batch, length, runs):
             **({} if pair.steps > 1 else {"step by step": ours(pair.ours, cell, units, batch, stepwise=True)}),
             "whole sequence": ours(pair.ours, cell, units, batch),
         }
-        calls = {key: (lambda w=w, a=w.arguments(length): w.run(*a)) for key, w in works.items()}
+        calls = {key: functools.partial(work.run, *work.arguments(length)) for key, work in works.items()}
         close = {key: cosine(works[key].gradient(call()), exact) for key, call in calls.items()}
         if plain := pair.plain:
             calls["NumPy"] = lambda plain=plain: gradient(cell, weights, out, inputs, targets, plain(weights, batch))
             close["NumPy"] = cosine(calls["NumPy"]()[0], exact)
-        times = medians(calls, runs)
+        times = timings(calls, runs)
+        middle, least = ({key: f(values) for key, values in times.items()} for f in (statistics.median, min))
         rows[name] = f"beside {pair.ours!r}"
-        for key, seconds in times.items():
-            ratio = "" if key == "braintrace" else f"braintrace takes {times['braintrace'] / seconds:8.2f} times as long"
-            rows[f"  {name}, {key}"] = f"{seconds / length * 1e6:9.1f} us a step  cosine {close[key]:6.3f}  {ratio}"
+        for key in times:
+            each, quickest = (values[key] / length * 1e6 for values in (middle, least))
+            row = f"{each:9.1f} ({quickest:9.1f}) us a step  cosine {close[key]:6.3f}"
+            if key != "braintrace":
+                more, most = (values["braintrace"] / values[key] for values in (middle, least))
+                row += f"  braintrace takes {more:7.2f} ({most:7.2f}) times as long"
+            rows[f"  {name}, {key}"] = row
     count = sum(weight.size for weight in weights) + out.size
     report(f"{cell}, {units} units, {count:,} weights, batch {batch}, {length} steps; median of {runs}", rows)
 
@@ -254,15 +262,12 @@ def compilation(name, whose, cell, units, batch, length):
     """Print seconds of building and compiling, and the temporary memory at two lengths, of this process's one work."""
     jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(())))
     network(cell, units)
-    moments = [time.perf_counter()]
+    start = time.perf_counter()
     work = build(name, whose, cell, units, batch)
-    arguments = work.arguments(length)
-    for _ in range(2):
-        jax.block_until_ready(work.run(*arguments))
-        moments.append(time.perf_counter())
-    start, first, second = moments
-    sizes = [work.run.lower(*work.arguments(n)).compile().memory_analysis() for n in (length, 16 * length)]
-    print((first - start) - (second - first), *(size.temp_size_in_bytes / 1e6 for size in sizes))
+    short = work.run.lower(*work.arguments(length)).compile()
+    seconds = time.perf_counter() - start
+    long = work.run.lower(*work.arguments(16 * length)).compile()
+    print(seconds, *(program.memory_analysis().temp_size_in_bytes / 1e6 for program in (short, long)))
 
 
 def main() -> None:
@@ -274,19 +279,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     default = [name for name in PAIRS if name != "SnAp(2)"]
     parser.add_argument("--algorithms", nargs="+", choices=PAIRS, default=default)
-    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--skip", choices=("speed", "compile"))
     parser.add_argument("--one", nargs=2, metavar=("NAME", "WHOSE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.algorithms
     if options.one:
         compilation(*options.one, options.cells[0], options.units[0], options.batch[0], options.length)
         return
-    for cell in options.cells:
-        for units in options.units:
-            for batch in options.batch:
-                speed(names, cell, units, batch, options.length, options.runs)
-                print(f"  load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
-    for cell in [] if options.no_compile else options.cells:
+    for cell, units, batch in itertools.product(options.cells, options.units, options.batch):
+        if options.skip != "speed":
+            speed(names, cell, units, batch, options.length, options.runs)
+            print(f"  load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    for cell in options.cells if options.skip != "compile" else ():
         units, batch, rows = options.units[0], options.batch[-1], {}
         for name in names:
             for whose in ("braintrace", *(["step by step"] if PAIRS[name].steps == 1 else []), "whole sequence"):
