@@ -169,12 +169,13 @@ def ours(algorithm, cell, units, batch, stepwise=False):
             return (carry, jax.tree.map(jnp.add, state[1], more)), loss
 
         start = carry, jax.tree.map(jnp.zeros_like, parameters)
-        (carry, total), losses = jax.lax.scan(step, start, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), whole))
+        (carry, total), losses = jax.lax.scan(step, start, whole)
         return carry, total, losses
 
     def arguments(length):
-        inputs, targets = (jnp.asarray(a).swapaxes(0, 1) for a in data(batch, length))
-        return parameters, carry, ow.Sample(inputs, targets, jnp.ones((batch, length), jnp.float32))
+        sample = ow.Sample(*data(batch, length), np.ones((length, batch), np.float32))
+        order = jnp.asarray if stepwise else lambda leaf: jnp.asarray(leaf.swapaxes(0, 1))
+        return parameters, carry, jax.tree.map(order, sample)
 
     find = lambda result: matrices(result[1], cell, lambda a, b: a)  # noqa: E731
     return Work(jax.jit(each if stepwise else window), arguments, find)
