@@ -9,6 +9,11 @@ import jax
 
 def medians(work: dict[str, Callable[[], object]], runs: int = 7) -> dict[str, float]:
     """Median seconds of each function; one warm-up each, then all in turn, `runs` times."""
+    return {name: statistics.median(values) for name, values in timings(work, runs).items()}
+
+
+def timings(work: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    """Seconds of each run of each function; one warm-up each, then all in turn, `runs` times."""
     for function in work.values():
         jax.block_until_ready(function())
     times: dict[str, list[float]] = {name: [] for name in work}
@@ -18,7 +23,7 @@ def medians(work: dict[str, Callable[[], object]], runs: int = 7) -> dict[str, f
             start = time.perf_counter()
             jax.block_until_ready(function())
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def report(title: str, rows: dict[str, str]) -> None:
