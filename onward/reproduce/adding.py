@@ -50,21 +50,22 @@ ALWAYS_ONE = 1 / 6  # the error of the best answer that does not look
 class AddingSettings:
     """Each method at the first length from each seed; `judged` times on the way the validation error is measured.
 
-    At the other lengths the methods `longer`, for `longer_steps` batches from one seed. So many updates as with windows
-    take as many times longer, and are made at the first length from one seed.
+    At the other lengths the methods `longer`, with `longer_units` (None: as many) for `longer_steps` batches from one
+    seed. So many updates as with windows take as many times longer, and are made at the first length from one seed.
     """
 
-    lengths: tuple[int, ...] = (200, 500, 750, 1000)
+    lengths: tuple[int, ...] = (100, 200, 500, 750, 1000)
     seeds: int = 3
-    steps: int = 1500
+    steps: int = 1600
     batch_size: int = 128
-    units: int = 128
+    units: int = 64
     windows: int = 10
     judged: int = 20
     rate: float = 1e-3
     clip: float = 1.0
     longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5", "FPTT, alpha 0.5, linear 1/2")
-    longer_steps: int = 800
+    longer_steps: int = 600
+    longer_units: int | None = 128
 
 
 class AddingStudy(Study):
@@ -88,7 +89,7 @@ class AddingStudy(Study):
 
     def measure(self, settings: AddingSettings, point: Row, earlier: Sequence[Row]) -> Row:
         if point["length"] != settings.lengths[0]:
-            settings = replace(settings, steps=settings.longer_steps)
+            settings = replace(settings, steps=settings.longer_steps, units=settings.longer_units or settings.units)
         return _train(self, settings, point["length"], METHODS[point["method"]], settings.windows, point["seed"])
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class WindowSettings(AddingSettings):
 
     lengths: tuple[int, ...] = (200,)
     seeds: int = 1
-    steps: int = 1000
+    steps: int = 800
     counts: tuple[int, ...] = (1, 3, 5, 10, 100, 200)
 
 

@@ -50,7 +50,7 @@ PUBLISHED = {
 class ImageSettings:
     """LSTM-128 and the optimizer of the authors' scripts; the rate falls to a tenth at shares of the batches."""
 
-    steps: int = 1000
+    steps: int = 500
     units: int = 128
     batch_size: int = 128
     windows: int = 10
@@ -189,7 +189,7 @@ class Architectures(Images):
     name = "architectures"
     summary = "LSTM, GRU and AntisymmetricRNN, each with BPTT and FPTT, on CIFAR-10 or else permuted Fashion-MNIST."
     cells = ("LSTM", "GRU", "antisymmetric")
-    full = replace(Images.full, steps=400)
+    full = replace(Images.full, steps=300)
 
 
 class OnlineFPTT(Images):
@@ -201,7 +201,7 @@ class OnlineFPTT(Images):
     cells = ("GRU", "LRU")
     algorithms = tuple(ALGORITHMS)  # of a layer of LRUs RTRL, SnAp(1) and e-prop give the same gradient
     methods = ("windows, no regulariser", "FPTT", "FPTT, linear 1/2")
-    full = replace(Images.full, steps=400, units=32, batch_size=32, windows=28)
+    full = replace(Images.full, steps=300, units=32, batch_size=32, windows=28)
     quick = replace(Images.quick, steps=8, units=4, batch_size=8, windows=28, judged=2, validation=100)
 
     def points(self, settings: ImageSettings, seed: int) -> Sequence[Row]:
@@ -215,4 +215,4 @@ class AuxiliaryLoss(Images):
     name = "auxiliary-loss"
     summary = "FPTT's losses on the way and its windows, each alone, on CIFAR-10 or else permuted Fashion-MNIST."
     methods = ("BPTT", "BPTT, auxiliary loss", "windows, no regulariser", "FPTT")
-    full = replace(Images.full, steps=400)
+    full = replace(Images.full, steps=300)

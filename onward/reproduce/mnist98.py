@@ -99,7 +99,8 @@ class Mnist98Table(Study):
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, 2)
-        final, search = ([r for r in rows if kept(r["choice"])] for kept in ("best".__eq__, lambda c: c not in FINAL))
+        final = [row for row in rows if row["choice"] == "best"]
+        search = [row for row in rows if row["choice"] not in FINAL]
         r_mins = sorted({row["r_min"] for row in rows})
         for place, (row, colour) in enumerate(zip(final, _colours(final), strict=True)):
             axes[0][0].barh(place, row["accuracy"] * 100, color=colour, height=0.62)
