@@ -27,6 +27,7 @@ from onward.gradient_comparison import GradientComparison as GradientComparison
 from onward.gradient_comparison import compare_gradients as compare_gradients
 from onward.gradients import value_and_grad as value_and_grad
 from onward.intermediate import IntermediateLosses as IntermediateLosses
+from onward.learner import Learner as Learner
 from onward.network import Network as Network
 from onward.network import is_recurrent as is_recurrent
 from onward.network import stack as stack

@@ -72,7 +72,7 @@ def _forward(network, loss, judged, states, batch):
     if states is None:
         states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), network.initial_state())
     # The rule is of no account, since nothing is swept back; node by node is faster than step by step.
-    linear = Window(network, Rule(time="none", depth="spatial"), states, batch.input)
+    linear = Window(network, Rule(time="none", depth="spatial"), states, batch.input, batch.reset)
     output, losses = linear.output, step_losses(loss, linear.output, batch.target, batch.weight)
     if judged is not None:
         output = step_losses(judged, output, batch.target, jnp.ones_like(batch.weight))

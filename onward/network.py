@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from onward.cells.base import Cell
+from onward.cells.base import Cell, restart
 from onward.cells.contract import check_unit_local
 from onward.modules import resolve
 
@@ -111,6 +111,10 @@ class Network(eqx.Module):
     def initial_state(self) -> dict[str, PyTree]:
         """State of every cell before the first step."""
         return {name: self.nodes[name].initial_state() for name in self.recurrent_names}
+
+    def begin(self, states: dict[str, PyTree], reset: Array | None) -> dict[str, PyTree]:
+        """The initial states where `reset` says that an episode begins, and else `states`; None: nowhere."""
+        return {name: restart(self.nodes[name], state, reset) for name, state in states.items()}
 
     def step(self, states: dict[str, PyTree], input: PyTree) -> tuple[dict[str, PyTree], PyTree]:
         """One step of the whole network: new states and output."""

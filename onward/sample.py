@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 
 class Sample(eqx.Module):
@@ -14,6 +14,8 @@ class Sample(eqx.Module):
     `[batch, time]`; the number of axes of `weight` is what tells the two apart.
     **Units.** `weight` multiplies the loss of its step; 0 means that the step has no loss (its target is not read,
     but must have the right shape and be finite).
+    `reset`: None, or booleans in the shape of `weight`: True where a new episode begins, which knows nothing of the
+    steps before it: states start anew, and no error passes.
     **Example.**
 
         >>> import jax.numpy as jnp
@@ -25,6 +27,7 @@ class Sample(eqx.Module):
     input: PyTree
     target: PyTree
     weight: Float[Array | np.ndarray, "*batch time"]
+    reset: Bool[Array | np.ndarray, "*batch time"] | None = None
 
     @property
     def batched(self) -> bool:

@@ -14,9 +14,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from onward.cells.base import Cell, FactoredCell, factor, summed_leaves
+from onward.cells.base import Cell, FactoredCell, factor, restart, summed_leaves
 from onward.jacobian import in_one_direction, own_recurrence, own_transition
 from onward.network import INPUT, Network, gather
 
@@ -93,8 +93,16 @@ class Window:
     so that scans read and write what is contiguous.
     """
 
-    def __init__(self, network: Network, rule: Rule | Mapping[str, Rule], states: dict[str, PyTree], inputs: PyTree):
+    def __init__(
+        self,
+        network: Network,
+        rule: Rule | Mapping[str, Rule],
+        states: dict[str, PyTree],
+        inputs: PyTree,
+        resets: Array | None = None,
+    ):
         self.network = network
+        resets = None if resets is None else swap(resets)
         self.nodes: dict[str, Node] = {}
         self.final: dict[str, PyTree] = {}
         rules = dict.fromkeys(network.nodes, rule) if isinstance(rule, Rule) else rule
@@ -105,7 +113,7 @@ class Window:
             constant = all(parent == INPUT for parent in parents)
             if isinstance(network.nodes[name], Cell):
                 values[name], self.final[name], self.nodes[name] = _linearise_cell(
-                    network.nodes[name], rules.get(name, Rule()), states[name], read, constant, sizes
+                    network.nodes[name], rules.get(name, Rule()), states[name], read, constant, sizes, resets
                 )
             else:
                 values[name], self.nodes[name] = _linearise_map(network.nodes[name], read, constant, sizes)
@@ -204,14 +212,14 @@ def _linearise_map(module, read, constant, sizes):
     return value, Node(pull, record, value, sizes)
 
 
-def _linearise_cell(cell, rule, state, read, constant, sizes):
+def _linearise_cell(cell, rule, state, read, constant, sizes, resets):
     shapes = jax.eval_shape(lambda s, x: _tap_shapes(cell, s, x), state, read)
     taps = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     summed = summed_leaves(cell)
     if summed is not None:
         kept = jax.tree.map(lambda same, tap: None if same else tap, summed, taps.recurrent)
         taps = taps._replace(recurrent=kept)
-    evaluate = lambda state, taps, read: _unroll_cell(cell, rule, summed, state, taps, read)  # noqa: E731
+    evaluate = lambda state, taps, read: _unroll_cell(cell, rule, summed, state, taps, read, resets)  # noqa: E731
     if constant:
         (value, final, _), pull, record = jax.vjp(lambda s, t: evaluate(s, t, read), state, taps, has_aux=True)
     else:
@@ -237,7 +245,7 @@ def _tap_shapes(cell, state, reads):
     return Taps(drive, *(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (reads.shape[0], *leaf.shape)), one)))
 
 
-def _unroll_cell(cell, rule, summed, state, taps, reads):
+def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
     """One cell over a batch of sequences: emissions, final state and states; and the states before and after steps."""
     project, recur, update = factor(cell)
     # What happens within units is cheap to do again, and much to keep.
@@ -263,17 +271,20 @@ def _unroll_cell(cell, rule, summed, state, taps, reads):
         return new, recurrent
 
     def step(state, inputs):
-        drive, tap = inputs
+        drive, tap, reset = inputs
+        state = restart(cell, state, reset)
         kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
         new, recurrent = advance(kept, drive, tap)
         if rule.cross_terms != "all":
             earlier = rule.cross_terms == "reversed"
             new = in_one_direction(lambda seen: advance(seen, drive, tap)[0], kept, earlier=earlier)
-        return _attach(new, tap.state), (state, recurrent if spatial else None)
+        new = _attach(new, tap.state)
+        return new, (state, None if reset is None else new, recurrent if spatial else None)
 
     swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
-    final, (before, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps))
-    after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
+    final, (before, after, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
+    if resets is None:  # where nothing comes between, what is before a step is what was after the last
+        after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
     states = after
     if spatial:
         fixed = lax.stop_gradient((before, recurrents))

@@ -19,7 +19,7 @@ from onward.batches import Devices
 from onward.intermediate import IntermediateLosses
 from onward.network import Network
 from onward.optimizers import settle, uses_fptt
-from onward.sample import Sample
+from onward.sample import Estimate, Sample
 
 
 class State(NamedTuple):
@@ -34,6 +34,41 @@ class State(NamedTuple):
     key: Array
     count: Array
     intermediate: PyTree = None
+
+
+class Progress(NamedTuple):
+    """What one window changes."""
+
+    parameters: PyTree
+    optimizer: PyTree
+    carry: PyTree
+
+
+def make_descent(
+    algorithm: Algorithm, optimizer: optax.GradientTransformation
+) -> Callable[[Progress, PyTree, Callable, Sample], tuple[Progress, Estimate, PyTree]]:
+    """One window, one update: a function of progress, the part of the network that is not learnt, loss and window.
+
+    It returns the progress after it, the estimate, and the gradient as the optimizer gets it.
+    """
+    full = optax.with_extra_args_support(optimizer)
+
+    def gradient(parameters, static, loss, carry, window):
+        carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, window)
+        # The derivative by a complex parameter, as JAX has it, is the conjugate of the direction of steepest ascent.
+        return carry, estimate, jax.tree.map(jnp.conj, estimate.gradient)
+
+    def descend(old, static, loss, window):
+        carry, estimate, found = gradient(old.parameters, static, loss, old.carry, window)
+        updates, memory = full.update(found, old.optimizer, old.parameters, value=estimate.loss)
+        parameters: Any = optax.apply_updates(old.parameters, updates)
+        again = None
+        if uses_fptt(memory, "paper"):
+            again = gradient(parameters, static, loss, old.carry, window)[2]
+        parameters, memory = settle(parameters, memory, again)
+        return Progress(parameters, memory, carry), estimate, found
+
+    return descend
 
 
 @dataclass(frozen=True)
@@ -69,25 +104,12 @@ def make_update(
     devices: Devices,
 ) -> Callable[[State, Sample], tuple[State, dict[str, Array]]]:
     """The compiled function that takes the state through one batch; it uses up the state that it is given."""
-    full = optax.with_extra_args_support(optimizer)
-
-    def gradient(parameters, way, carry, piece):
-        static, loss = way
-        carry, estimate = algorithm.run(eqx.combine(parameters, static), loss, carry, piece)
-        # The derivative by a complex parameter, as JAX has it, is the conjugate of the direction of steepest ascent.
-        return carry, estimate, jax.tree.map(jnp.conj, estimate.gradient)
+    descend = make_descent(algorithm, optimizer)
 
     def learn(state, way, piece):
-        carry, estimate, found = gradient(state.parameters, way, state.carry, piece)
-        updates, memory = full.update(found, state.optimizer, state.parameters, value=estimate.loss)
-        parameters = optax.apply_updates(state.parameters, updates)
-        again = None
-        if uses_fptt(memory, "paper"):
-            again = gradient(parameters, way, state.carry, piece)[2]
-        parameters, memory = settle(parameters, memory, again)
-        state = state._replace(parameters=parameters, optimizer=memory, carry=carry)
+        done, estimate, found = descend(Progress(state.parameters, state.optimizer, state.carry), *way, piece)
         answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output) if plan.intermediate else None
-        return state, (answer, estimate.loss, optax.tree.norm(found))
+        return state._replace(**done._asdict()), (answer, estimate.loss, optax.tree.norm(found))
 
     def windows(state, way, batch):
         """Learn from window after window: the state, and the outputs at the end, loss and norm of each.

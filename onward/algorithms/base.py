@@ -44,11 +44,13 @@ class Algorithm(eqx.Module):
     memory in the length; may be asked after every step) or "multi-pass". `pass_count`: forward passes over the window.
     `memory`: how memory grows with the window's length T. `source`: where it is from. `summary`: one line.
     `stochastic`: whether it draws at random, so that `init` needs a key; its mean over keys is then BPTT's gradient.
+    `episodes`: whether episodes may begin inside a window (`Sample.reset`).
     """
 
     kind: ClassVar[Literal["offline", "online", "multi-pass"]]
     pass_count: ClassVar[str] = "1"
     stochastic: ClassVar[bool] = False
+    episodes: ClassVar[bool] = True
     memory: ClassVar[str]
     source: ClassVar[str]
     summary: ClassVar[str]
@@ -104,6 +106,11 @@ class Algorithm(eqx.Module):
         """
         check_window(network, window)
         self.check(network)
+        if window.reset is not None and not self.episodes:
+            raise ValueError(
+                f"{type(self).__name__} cannot cross the beginning of an episode inside a window (`reset`); cut the "
+                "sequence there, or use BPTT or RTRL"
+            )
         if not window.batched:
             carry, window = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (carry, window))
             carry, estimate = self.run(network, loss, carry, window)
@@ -148,7 +155,9 @@ def check_window(network: Network, window: Sample) -> None:
         raise ValueError(f"the window is empty: `weight` has shape {weight.shape}; give it at least one step")
     if not jnp.issubdtype(weight.dtype, jnp.floating):
         raise TypeError(f"`weight` must be floating-point, got dtype {weight.dtype}; convert it with .astype(float)")
-    for field in ("input", "target"):
+    if window.reset is not None and not jnp.issubdtype(jnp.result_type(window.reset), bool):
+        raise TypeError(f"`reset` must hold booleans, got dtype {jnp.result_type(window.reset)}")
+    for field in ("input", "target", "reset"):
         for leaf in jax.tree.leaves(getattr(window, field)):
             if jnp.shape(leaf)[: weight.ndim] != weight.shape:
                 raise ValueError(

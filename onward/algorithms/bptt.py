@@ -71,8 +71,14 @@ def _checkpointed(network: Network, loss, states, window: Sample, size: int):
         return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, length, axis=1), window)
 
     def forward(states, start):
-        inputs = cut(start, size).input
-        final = jax.vmap(lambda s, x: lax.scan(lambda c, i: (network.step(c, i)[0], None), s, x)[0])(states, inputs)
+        piece = cut(start, size)
+
+        def step(states, at):
+            input, reset = at
+            return network.step(network.begin(states, reset), input)[0], None
+
+        walk = lambda states, steps: lax.scan(step, states, steps)[0]  # noqa: E731
+        final = jax.vmap(walk)(states, (piece.input, piece.reset))
         return final, states
 
     starts = jnp.arange(count) * size

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from onward.algorithms.base import Algorithm
 from onward.algorithms.kronecker import init_products, products, run_step
 from onward.algorithms.uoro import balance
-from onward.algorithms.windows import in_chunks
+from onward.algorithms.windows import in_steps
 
 
 class KFRTRL(Algorithm):
@@ -45,7 +45,7 @@ class KFRTRL(Algorithm):
         return frozenset(network.nodes) - {product.node for product in products(network)}
 
     def run_window(self, network, loss, carry, window):
-        return in_chunks(lambda c, step: run_step(network, loss, c, step, _reduce), carry, window, 1)
+        return in_steps(self, network, lambda c, step: run_step(network, loss, c, step, _reduce), carry, window)
 
 
 def _reduce(key, left, right):

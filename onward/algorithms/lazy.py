@@ -91,7 +91,7 @@ def run_step(
     influence, log, count = catch_up(network, rule, carry.memory, when_full=True)
     sources = lazy_sources(network, rule)
     kept, eager = (_select(influence, sources, of) for of in (True, False))
-    linear = Window(network, rule, carry.states, window.input)
+    linear = Window(network, rule, carry.states, window.input, window.reset)
     gradients, errors, value = sum_gradients(network, linear, loss, window, {})
     gradients = add_carried(network, rule, gradients, errors, eager)
     advanced = {cell: advance(network, rule, linear, eager, cell) for cell in eager}

@@ -67,12 +67,15 @@ class NthOrder(Algorithm):
 
     def _chunk(self, network, loss, carry, window):
         past: History = carry.memory
-        linear = Window(network, Rule("none", "spatial"), carry.states, window.input)
+        linear = Window(network, Rule("none", "spatial"), carry.states, window.input, window.reset)
         before = {name: swap(linear.nodes[name].record.before) for name in network.recurrent_names}
         join = lambda old, new: jnp.concatenate([old.astype(new.dtype), new], axis=1)  # noqa: E731
         states = jax.tree.map(join, past.states, before)
         inputs = join(past.inputs, window.input)
         valid = join(past.valid, jnp.ones_like(window.weight))
+        if window.reset is not None:  # no error goes to the last step of an episode from the next one
+            begins = jnp.pad(window.reset, [(0, 0), (self.n, 0)])[:, 1:]
+            valid = valid * jnp.pad(~begins, [(0, 0), (0, 1)], constant_values=True)
 
         def total(output):
             return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))

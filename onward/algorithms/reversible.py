@@ -49,6 +49,7 @@ class ReversibleBPTT(Algorithm):
     checkpoints: int = eqx.field(static=True, default=0)
     chunk: int = eqx.field(static=True, default=64)
     kind: ClassVar[Literal["offline", "online", "multi-pass"]] = "offline"
+    episodes: ClassVar[bool] = False
     memory: ClassVar[str] = "O(1) + inputs"
     source: ClassVar[str] = "MacKay, Vicol, Ba and Grosse 2018"
     summary: ClassVar[str] = (

@@ -123,7 +123,7 @@ def _compressed(network, rule, cell, source):
 
 
 def _chunk(network, rule, loss, carry, window, sweep):
-    linear = Window(network, rule, carry.states, window.input)
+    linear = Window(network, rule, carry.states, window.input, window.reset)
     gradients, errors, value = sum_gradients(network, linear, loss, window, {}, sweep=sweep)
     influence = carry.memory
     gradients = add_carried(network, rule, gradients, errors, influence)

@@ -7,7 +7,7 @@ import equinox as eqx
 from onward.algorithms.pattern import pattern
 from onward.algorithms.sensitivity import ForwardSensitivity
 from onward.algorithms.sparse_influence import init_sparse, run_step
-from onward.algorithms.windows import in_chunks
+from onward.algorithms.windows import in_steps
 from onward.network import Network
 from onward.unroll import Rule
 
@@ -59,7 +59,8 @@ class SnAp(ForwardSensitivity):
     def run_window(self, network, loss, carry, window):
         if not self._is_sparse(network):
             return super().run_window(network, loss, carry, window)
-        return in_chunks(lambda carry, step: run_step(network, self.n, loss, carry, step), carry, window, 1)
+        run = lambda carry, step: run_step(network, self.n, loss, carry, step)  # noqa: E731
+        return in_steps(self, network, run, carry, window)
 
     def exact_nodes(self, network: Network) -> frozenset[str]:
         if self.n == 1:

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, Random, node_parameters, parameter_names, remembering_descendants
-from onward.algorithms.windows import in_chunks, sum_gradients
+from onward.algorithms.windows import in_chunks, in_steps, sum_gradients
 from onward.network import Network
 from onward.unroll import Rule, Window, contract
 
@@ -73,6 +73,8 @@ class UORO(Algorithm):
 
     def run_window(self, network, loss, carry, window):
         run = lambda carry, chunk: _chunk(network, loss, carry, chunk)  # noqa: E731
+        if window.reset is not None:  # an episode may begin within a chunk
+            return in_steps(self, network, run, carry, window)
         return in_chunks(run, carry, window, min(self.chunk, window.length))
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
-from onward.algorithms.base import node_parameters
+from onward.algorithms.base import Algorithm, Carry, Random, node_parameters
+from onward.network import Network
 from onward.sample import Sample
 from onward.unroll import Window, contract, step_losses
 
@@ -47,12 +48,39 @@ def in_chunks(
     return advance(state, count * length, rest) if rest else state
 
 
+def in_steps(
+    algorithm: Algorithm, network: Network, run: Callable[[Carry, Sample], Any], carry: Carry, window: Sample
+) -> tuple[Carry, PyTree, Array, PyTree]:
+    """`in_chunks` of one step each, before which states and memory start anew where an episode begins."""
+
+    def step(carry, piece):
+        if piece.reset is not None:
+            carry = restarted(algorithm, network, carry, piece.reset[:, 0])
+        return run(carry, piece)
+
+    return in_chunks(step, carry, window, 1)
+
+
+def restarted(algorithm: Algorithm, network: Network, carry: Carry, reset: Bool[Array, " batch"]) -> Carry:
+    """The carry of `init` for the sequences that `reset` marks, but for the key; `network` in effective parameters."""
+
+    def begin(old, reset):
+        choose = lambda new, leaf: jnp.where(reset, new, leaf)  # noqa: E731
+        return jax.tree.map(choose, algorithm.init_memory(network), old)
+
+    states = jax.vmap(network.begin)(carry.states, reset)
+    memory = carry.memory
+    if isinstance(memory, Random):
+        return Carry(states, memory._replace(memory=jax.vmap(begin)(memory.memory, reset)))
+    return Carry(states, jax.vmap(begin)(memory, reset))
+
+
 def window_gradients(network, rule, loss, states, window, at_final):
     """Gradient by node, errors at the states before the window, states after it, loss and outputs.
 
     `at_final`: errors that reach the states at the window's end from beyond it, by cell; may be empty.
     """
-    linear = Window(network, rule, states, window.input)
+    linear = Window(network, rule, states, window.input, window.reset)
     gradients, errors, value = sum_gradients(network, linear, loss, window, at_final)
     return gradients, errors, linear.final, value, linear.output
 

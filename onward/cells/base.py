@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 State = PyTree  # every leaf [units, ...]
 PerUnit = float | Sequence[float] | np.ndarray | Array  # one number for all units, or one for each
@@ -169,6 +169,15 @@ def summed_leaves(cell: Cell) -> PyTree | None:
 
     same = [only_summed(r, d) for r, d in zip(after_state[: len(leaves)], after_state[len(leaves) :], strict=True)]
     return jax.tree.unflatten(tree, same) if any(same) else None
+
+
+def restart(cell: Cell, state: State, reset: Bool[Array, ""] | None) -> State:
+    """The initial state where an episode begins, and else `state`."""
+    if reset is None:
+        return state
+    return jax.tree.map(
+        lambda first, leaf: jnp.where(reset, first.astype(leaf.dtype), leaf), cell.initial_state(), state
+    )
 
 
 def units(state: State) -> int:
