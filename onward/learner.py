@@ -18,6 +18,7 @@ from onward.algorithms import Algorithm
 from onward.algorithms.windows import restarted
 from onward.network import Network
 from onward.normalisation import Statistics, denormalise, no_statistics, normalise, observe
+from onward.packing import Packing
 from onward.pending import Samples
 from onward.sample import Sample
 from onward.update import Progress, make_descent
@@ -113,8 +114,9 @@ class Learner:
         self.scales_targets = normalize and jnp.issubdtype(self._like.target.dtype, jnp.inexact)
         self._descend = make_descent(algorithm, optimizer)
         self._asked = pending.loss_of_known(loss)
-        shapes = jax.eval_shape(self._start, jax.random.key(0))
-        self._tree = jax.tree.structure(shapes)
+        self._shapes = jax.eval_shape(self._start, jax.random.key(0))
+        self._packing = Packing(self._shapes)
+        self._apart = jax.jit(self._packing.unpack)
         self._begin = jax.jit(lambda key: self._packed(self._start(key)))
         self._answer = jax.jit(self._predict)
         self._one = jax.jit(lambda state, sample: self._learn_one(state, sample)[0])
@@ -170,7 +172,7 @@ class Learner:
 
     def unpack(self, state: LearnerState) -> Known:
         """The arrays of `state` by name; those of streams have a leading axis, of 1 where there is no `batch`."""
-        return jax.tree.unflatten(self._tree, state.arrays)
+        return self._apart(state.arrays)
 
     def pack(self, known: Known) -> LearnerState:
         """The inverse of `unpack`."""
@@ -187,7 +189,7 @@ class Learner:
 
     def load(self, path: str | os.PathLike) -> tuple[LearnerState, dict[str, Any]]:
         """The state in a file, and its header. **Raises.** `CheckpointError`, in one sentence, where it does not fit."""
-        tree, header = checkpoints.load(path, jax.eval_shape(self._start, jax.random.key(0))._asdict())
+        tree, header = checkpoints.load(path, self._shapes._asdict())
         return self._packed(jax.tree.map(jnp.asarray, Known(**tree))), header
 
     # What follows is traced: every leaf has a leading axis of streams, and samples one of time after it.
@@ -238,7 +240,7 @@ class Learner:
         )
 
     def _packed(self, known):
-        return LearnerState(tuple(jax.tree.leaves(known)))
+        return LearnerState(self._packing.pack(known))
 
     def _led(self, tree):
         """With an axis of streams."""
@@ -321,9 +323,10 @@ class Learner:
     def _update(self, known: Known, piece: Sample) -> tuple[Known, Array]:
         """One window learnt from, unless that gives what is not finite; and its outputs."""
         old = Progress(known.parameters, known.optimizer, known.carry)
-        new, estimate, _ = self._descend(old, self._static, self._asked, piece)
-        fine = _finite((estimate.loss, new.parameters, new.carry.states))
-        made = fine & jnp.any(piece.weight != 0)
+        new, estimate, gradient = self._descend(old, self._static, self._asked, piece)
+        size = estimate.loss + sum(jnp.real(jnp.vdot(leaf, leaf)) for leaf in jax.tree.leaves((gradient, new.carry.states)))
+        # The barrier has compilers work these out once, and not again for every array that depends on them.
+        fine, made = lax.optimization_barrier((jnp.isfinite(size), jnp.isfinite(size) & jnp.any(piece.weight != 0)))
         choose = lambda a, b: jax.tree.map(lambda after, before: jnp.where(made, after, before), a, b)  # noqa: E731
         # A loop of at most one turn: a conditional, or a choice, would copy the influence at every step.
         carry = lax.fori_loop(
