@@ -1,6 +1,6 @@
 """What one sample costs a learner: per call beside the bare compiled function and `eqx.filter_jit`, and in chunks.
 
-    python benchmarks/learner_speed.py [--units 32] [--runs 5]
+python benchmarks/learner_speed.py [--units 32] [--runs 5]
 """
 
 import argparse

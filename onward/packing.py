@@ -10,7 +10,7 @@ LARGEST = 32_768  # numbers of an array that is still worth copying
 
 
 class Packing:
-    """How trees of one structure are packed: small arrays side by side in one vector for each dtype, others as they are.
+    """How trees of one structure are packed: small arrays side by side in a vector for each dtype, others as they are.
 
     On CPUs a compiled function takes 3 to 4 us for each array that goes in and comes out, and copying 32,768 numbers
     less than that.

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from onward.cells.base import Cell, FactoredCell, factor, restart, summed_leaves
 from onward.jacobian import in_one_direction, own_recurrence, own_transition
@@ -90,7 +90,7 @@ class Window:
     """A network linearised over one window of a batch of sequences; lives only while a function is traced.
 
     Inputs, and the output and its errors, are `[batch, time, ...]` as everywhere; inside, all is `[time, batch, ...]`,
-    so that scans read and write what is contiguous.
+    so that scans read and write what is contiguous. `resets`: booleans [batch, time] where episodes begin, or None.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Window:
         rule: Rule | Mapping[str, Rule],
         states: dict[str, PyTree],
         inputs: PyTree,
-        resets: Array | None = None,
+        resets: Any = None,
     ):
         self.network = network
         resets = None if resets is None else swap(resets)
