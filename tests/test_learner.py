@@ -164,7 +164,7 @@ def test_missing_values():
     partly, whole = (learner.learn(state, xs[4], y) for y in ([0.3, np.nan], [0.3, 0.2]))
     readout = lambda s: (
         learner.network_of(s).nodes["readout"].weight - learner.network_of(state).nodes["readout"].weight
-    )  # noqa: E731
+    )
     before = learner.unpack(state).optimizer[0].mu.nodes["readout"].weight
     after = learner.unpack(partly).optimizer[0].mu.nodes["readout"].weight
     np.testing.assert_allclose(after[1], 0.9 * before[1], rtol=1e-9)  # no gradient for the output without a target
