@@ -1,4 +1,4 @@
-"""Forecasting real series as they come: algorithms, River's models and naive forecasts, each predicting before learning."""
+"""Forecasting real series as they come, each model predicting before it learns: ours, River's, naive ones."""
 
 import time
 from collections.abc import Sequence
@@ -143,14 +143,13 @@ class Streams(Study):
             )
         return "\n".join(lines) + (
             "\n\nMean absolute errors of forecasts that were made before anything later was seen, from the first on. "
-            "To seasonal naive: as a multiple of that of repeating the value of a season before; in the last half of the "
-            "stream too. Time of forecasting and learning, without compiling; memory of what is carried from sample to "
-            "sample (River's models: pickled)."
+            "To seasonal naive: as a multiple of that of repeating the value of a season before; in the last half too. Time of "
+            "forecasting and learning, without compiling; memory of what is carried on (River's models: pickled)."
         )
 
 
 def features(series: Any, horizon: int) -> np.ndarray:
-    """What a forecaster reads at each step: the target, the other columns, the seasonal naive forecast, the calendar."""
+    """What a forecaster reads at a step: the target, other columns, the seasonal naive forecast, the calendar."""
     target = series.values[:, :1]
     seasonal = forecasts(target[:, 0].astype(float), horizon, series.season)[:, None]
     return np.concatenate([target, series.values[:, 1:], seasonal, calendar(series.times)], axis=1).astype(np.float32)
