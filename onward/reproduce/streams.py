@@ -143,8 +143,8 @@ class Streams(Study):
             )
         return "\n".join(lines) + (
             "\n\nMean absolute errors of forecasts that were made before anything later was seen, from the first on. "
-            "To seasonal naive: as a multiple of that of repeating the value of a season before; in the last half too. Time of "
-            "forecasting and learning, without compiling; memory of what is carried on (River's models: pickled)."
+            "To seasonal naive: as a multiple of that of repeating the value of a season before; in the last half too. "
+            "Time of forecasting and learning, without compiling; memory of what is carried on (River's: pickled)."
         )
 
 
