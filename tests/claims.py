@@ -105,7 +105,7 @@ CLAIMS = (
     Claim(ow.OK(2), (), ("RNN x 1", "dag"), nodes_on=("LRU below maps",), laws_on=("RNN x 1", "RNN x 1"), id="OK-2"),
     Claim(
         ow.ForwardErrors(),
-        ("LRU x 2", "IndRNN x 2", "LSTM x 2", "mixed x 3", "dag", "LRU blocks"),
+        ("LRU x 2", "IndRNN x 2", "LSTM x 2", "mixed x 4", "dag", "LRU blocks"),
         (),
         window_law=False,
         memory="bounded",

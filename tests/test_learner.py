@@ -222,7 +222,8 @@ def test_statistics_are_the_streams_mean_and_deviation():
     np.testing.assert_allclose(statistics.mean, np.nanmean(values, axis=0), rtol=1e-12)
     np.testing.assert_allclose(statistics.variance, np.nanvar(values, axis=0), rtol=1e-12)
     np.testing.assert_array_equal(statistics.count, [49, 50])
-    np.testing.assert_allclose(denormalise(statistics, normalise(statistics, values[0])), values[0], rtol=1e-12)
+    first = jnp.asarray(values[0])
+    np.testing.assert_allclose(denormalise(statistics, normalise(statistics, first)), first, rtol=1e-12)
     short = no_statistics(jnp.zeros(1))
     for value in [0.0] * 100 + [1.0] * 100:
         short = observe(short, jnp.asarray([value]), 10)

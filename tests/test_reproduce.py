@@ -84,6 +84,24 @@ def test_a_study_writes_table_figures_text_and_settings(tmp_path):
     assert (tmp_path / "new/squares.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_the_factor_of_recurrent_parameters_is_an_option(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("onward.cli.reproduce.run_study", lambda study, folder, **options: asked.append(options) or "")
+    assert main(["reproduce", "mnist98-table", "--recurrent-factor", "0.25", "--out", str(tmp_path)]) == 0
+    assert asked[0]["settings"] == replace(Mnist98Table.full, training=Training(recurrent_factor=0.25))
+    assert main(["reproduce", "passes", "--quick", "--out", str(tmp_path)]) == 0
+    assert asked[1]["settings"] == Passes.quick
+    assert main(["reproduce", "precision", "--recurrent-factor", "1"]) == 2
+    assert "is for passes and mnist98-table, and not for precision; leave it out" in capsys.readouterr().err
+    assert main(["reproduce", "passes", "--recurrent-factor", "-1"]) == 2
+    assert "--recurrent-factor must be at least 0, got -1.0" in capsys.readouterr().err
+
+
+def test_settings_of_ones_own_are_those_that_are_measured(tmp_path):
+    assert start(Squaring(), tmp_path, settings=Squares((5.0,))) == "the largest is 25"
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"numbers": [5.0]}
+
+
 def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
     study = Squaring()
     study.breaks_at = 3.0

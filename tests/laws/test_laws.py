@@ -163,6 +163,12 @@ def test_compiled_memory_is_flat_in_time(claim, name):
         assert long > 5 * short
 
 
+@every
+def test_memory_is_as_the_list_says(claim):
+    growth = {"flat": ("O(1)", "O(n)"), "bounded": ("O(log T)",), "grows": ("O(T)",)}[claim.memory]
+    assert any(word in claim.algorithm.memory for word in growth)
+
+
 def test_checkpoints_save_memory():
     net = network("RNN x 1")
     plain, checkpointed = (temporary(ow.BPTT(checkpoint=c), net, 10_000) for c in (None, "sqrt"))
