@@ -13,10 +13,12 @@ SMALL = Settings(
     tasks=("copy",),
     depths=(2,),
     depth=2,
-    learnt=(2,),
+    costed=("leaky",),
+    learnt=(("copy", ("leaky",)),),
     length=8,
     lengths=(),
     fed=("leaky",),
+    followed=("leaky",),
     online=("traces",),
     rates=(1e-4, 1e-3),
     units=4,
@@ -58,8 +60,9 @@ def test_in_full_it_covers_what_it_is_for():
     points = DeepEProp().points(DeepEProp.full, 0)
     gradients = [p for p in points if p["part"] == "gradient"]
     assert {p["cell"] for p in gradients} == {p["cell"] for p in points if p["part"] == "learning"} == set(CELLS)
-    assert {p["depth"] for p in gradients} == {1, 2, 3, 4, 5}
-    assert len({p["T"] for p in gradients if p["task"] == "copy"}) == 4
+    assert {p["depth"] for p in gradients} == {1, 3, 5}
+    assert {p["task"] for p in gradients} == {"copy", "delayed-xor", "mnist98"}
+    assert len({p["T"] for p in gradients if p["task"] == "copy"}) == 2
     assert {p["task"] for p in points if p["part"] == "learning"} == {"copy", "delayed-xor", "mnist98"}
     assert not [p for p in points if (p["algorithm"], p["depth"]) == ("traces", 1)]  # it is the spatial form there
     algorithms = {p["algorithm"] for p in points if p["part"] == "learning"}

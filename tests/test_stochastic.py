@@ -28,9 +28,8 @@ def key_chain(key, steps):
         yield now
 
 
-@pytest.mark.parametrize("name", ["uoro", "kf_rtrl"])
-def test_the_numbers_are_those_of_a_numpy_loop(name):
-    """Step by step on a leaky tanh layer, with the same random signs."""
+def leaky_layer():
+    """A network of one leaky tanh layer, its window, and what the loops take: weights, leak, readout, sample."""
     keys = jax.random.split(jax.random.key(3), 3)
     cell = ow.cells.LeakyRNN(2, 4, leak=0.7, key=keys[0])
     cell = eqx.tree_at(lambda c: c.bias, cell, jnp.asarray([0.1, -0.2, 0.3, 0.05]))
@@ -39,23 +38,38 @@ def test_the_numbers_are_those_of_a_numpy_loop(name):
     window = ow.Sample(
         *(jnp.asarray(rng.normal(size=(STEPS, n))) for n in (2, 3)), jnp.asarray(rng.uniform(size=STEPS))
     )
-    if name == "uoro":
-        algorithm = ow.UORO()
-        signs = [jax.random.rademacher(key, (4,)) for key in key_chain(keys[2], STEPS)]
-    else:
-        algorithm = ow.KFRTRL()
-        signs = [jax.random.rademacher(key, (2,)) for key in key_chain(keys[2], STEPS)]
     readout = net.nodes[net.output]
     layer = np.concatenate([cell.weight_ih, cell.weight_hh, cell.bias[:, None]], axis=1)
     of_sample = [np.asarray(part) for part in (window.input, window.target, window.weight)]
-    arguments = layer, 0.7, (np.asarray(readout.weight), np.asarray(readout.bias)), of_sample
-    expected = getattr(stochastic, name)(*arguments, [np.asarray(s, float) for s in signs])
+    return net, window, (layer, 0.7, (np.asarray(readout.weight), np.asarray(readout.bias)), of_sample)
 
-    carry, found = algorithm.init(net, key=keys[2]), []
+
+def step_by_step(algorithm, net, window, key=None):
+    """The layer's gradients [U W b] after every step."""
+    carry, found = algorithm.init(net, key=key), []
     for step in range(STEPS):
         carry, estimate = run(algorithm, net, carry, cut(window, step, step + 1))
         own = estimate.gradient.nodes["0_leakyrnn"]
         found.append(np.concatenate([own.weight_ih, own.weight_hh, own.bias[:, None]], axis=1))
+    return np.stack(found)
+
+
+def test_snap_is_a_numpy_loop_too():
+    net, window, arguments = leaky_layer()
+    found = step_by_step(ow.SnAp(1), net, window)
+    np.testing.assert_allclose(found, stochastic.snap(*arguments), rtol=1e-10, atol=1e-13)
+    assert np.abs(found - stochastic.snap(*arguments, mistake="emission")).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["uoro", "kf_rtrl"])
+def test_the_numbers_are_those_of_a_numpy_loop(name):
+    """Step by step on a leaky tanh layer, with the same random signs."""
+    net, window, arguments = leaky_layer()
+    algorithm, count = {"uoro": (ow.UORO(), 4), "kf_rtrl": (ow.KFRTRL(), 2)}[name]
+    key = jax.random.key(4)
+    signs = [jax.random.rademacher(each, (count,)) for each in key_chain(key, STEPS)]
+    expected = getattr(stochastic, name)(*arguments, [np.asarray(s, float) for s in signs])
+    found = step_by_step(algorithm, net, window, key)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
     other = getattr(stochastic, name)(*arguments, [-np.asarray(s, float) * (-1) ** i for i, s in enumerate(signs)])
     assert np.abs(other - expected).max() > 1e-3, "the signs do not matter: the comparison sees nothing"

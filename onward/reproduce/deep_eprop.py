@@ -36,10 +36,9 @@ class DeepEProp(Study):
         tasks=("copy",),
         depths=(1, 2),
         depth=2,
-        learnt=(2,),
+        learnt=(("copy", ("leaky", "ALIF")),),
         length=10,
         lengths=(),
-        fed=("leaky",),
         rates=(1e-3, 1e-2),
         units=8,
         batch_size=8,
@@ -58,27 +57,23 @@ class DeepEProp(Study):
             return named | {"rate": rate, "seed": seed}
 
         first, *others = settings.tasks
-        few = sorted({*settings.learnt, max(settings.depths)})
         where = [(first, depth, settings.length) for depth in settings.depths]
         where += [(first, settings.depth, length) for length in settings.lengths]
-        where += [(task, depth, settings.length) for task in others for depth in few]
+        where += [(task, settings.depth, settings.length) for task in others]
         points = []
         for task, depth, length in where:
             for cell in settings.cells:
                 names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
-                names += ["RTRL"] if task == first and length == settings.length else []
+                names += ["RTRL"] if cell in settings.costed and (task, length) == (first, settings.length) else []
                 points += [point("gradient", task, depth, length, cell, name) for name in names]
-        for task in settings.tasks:
-            for depth in settings.learnt:
-                for cell in settings.cells:
-                    names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
-                    if depth == max(settings.learnt):
-                        names += [] if task == "mnist98" else ["RTRL"]
-                        names += ["random", "adaptive"] if cell in settings.fed else []
-                    points += [point("learning", task, depth, settings.length, cell, name) for name in names]
+        for task, cells in settings.learnt:
+            for cell in cells:
+                names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else [])]
+                names += ["RTRL", "random", "adaptive"] if task == first and cell in settings.fed else []
+                points += [point("learning", task, settings.depth, settings.length, cell, name) for name in names]
         return points + [
             point("online", "mnist98", 2, LENGTH, cell, name, rate)
-            for cell in settings.cells
+            for cell in settings.followed
             for name in settings.online
             for rate in settings.rates
         ]
