@@ -146,7 +146,7 @@ class Complexity(Study):
         return "\n".join(lines) + (
             "\n\nSlopes between the last two points of each line on logarithmic axes. Memory: temporary arrays of the "
             "compiled gradient and what is carried from window to window, without inputs and parameters. Reversible "
-            "BPTT is measured on leapfrog layers where the others have dense tanh ones, SnAp(2) on a ring of tanh units."
+            "BPTT is measured on leapfrog layers where the others have dense tanh ones; SnAp(2) on a ring of these."
         )
 
 
