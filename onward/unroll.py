@@ -270,21 +270,20 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
             new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
         return new, recurrent
 
-    def step(state, inputs):
+    def step(arriving, inputs):
         drive, tap, reset = inputs
-        state = restart(cell, state, reset)
+        state = restart(cell, arriving, reset)
         kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
         new, recurrent = advance(kept, drive, tap)
         if rule.cross_terms != "all":
             earlier = rule.cross_terms == "reversed"
             new = in_one_direction(lambda seen: advance(seen, drive, tap)[0], kept, earlier=earlier)
-        new = _attach(new, tap.state)
-        return new, (state, None if reset is None else new, recurrent if spatial else None)
+        return _attach(new, tap.state), (arriving, recurrent if spatial else None)
 
     swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
-    final, (before, after, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
-    if resets is None:  # where nothing comes between, what is before a step is what was after the last
-        after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
+    final, (arriving, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
+    after = jax.tree.map(lambda a, f: jnp.concatenate([a[1:], f[None]]), arriving, final)
+    before = each(lambda state, reset: restart(cell, state, reset))(arriving, resets)
     states = after
     if spatial:
         fixed = lax.stop_gradient((before, recurrents))
