@@ -66,18 +66,17 @@ class DeepEProp(Study):
                 names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
                 names += ["RTRL"] if cell in settings.costed and (task, length) == (first, settings.length) else []
                 points += [point("gradient", task, depth, length, cell, name) for name in names]
-        points += [
-            point("online", "mnist98", 2, LENGTH, cell, name, rate)
-            for cell in settings.followed
-            for name in settings.online
-            for rate in settings.rates
-        ]
         for task, cells in settings.learnt:
             for cell in cells:
                 names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else [])]
                 names += ["RTRL", "adaptive"] if task == first and cell in settings.fed else []
                 points += [point("learning", task, settings.depth, settings.length, cell, name) for name in names]
-        return points
+        return points + [
+            point("online", "mnist98", 2, LENGTH, cell, name, rate)
+            for cell in settings.followed
+            for name in settings.online
+            for rate in settings.rates
+        ]
 
     def measure(self, settings: Settings, point: Row, earlier: Sequence[Row]) -> Row:
         part = {"gradient": compare, "online": follow, "learning": self._learn}[point["part"]]

@@ -59,9 +59,8 @@ class Settings:
     elsewhere: tuple[str, ...] = ("leaky", "ALIF")
     costed: tuple[str, ...] = ("leaky",)
     learnt: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("copy", ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
-        ("delayed-xor", ("leaky",)),
-        ("mnist98", ("leaky",)),
+        ("copy", ("leaky", "ALIF", "LRU")),
+        ("delayed-xor", ("ALIF",)),
     )
     length: int = 20
     lengths: tuple[int, ...] = (80,)
