@@ -67,7 +67,7 @@ def test_cost_falls_with_the_connections():
     keys, found = jax.random.split(KEY), {}
     window = ow.Sample(jnp.ones((1, 1, 2)), jnp.ones((1, 1, 1)), jnp.ones((1, 1)))
     for algorithm in (ow.SnAp(2), ow.RTRL()):
-        for density in (0.5, 0.25, 0.125, 0.0625):
+        for density in (0.5, 0.0625):
             cell = ow.cells.Sparse(ow.cells.RNN(2, 32, key=keys[0]), density)
             net = ow.stack(cell, readout=eqx.nn.Linear(32, 1, key=keys[1]))
             carry = algorithm.init(net, batch=1)
@@ -76,8 +76,8 @@ def test_cost_falls_with_the_connections():
             size = sum(leaf.size for leaf in jax.tree.leaves(carry.memory))
             found.setdefault(str(algorithm), []).append((size, compiled.cost_analysis()["flops"]))
     (sparse, dense) = (np.asarray(list(rows), float) for rows in found.values())
-    assert (sparse[1:] < sparse[:-1] / 1.7).all(), sparse
-    assert (dense[1:] > dense[:-1] / 1.1).all(), dense
+    assert (sparse[1] < sparse[0] / 8).all(), sparse
+    assert (dense[1] > dense[0] / 1.1).all(), dense
 
 
 def test_the_pattern_is_that_of_the_jacobian():

@@ -32,7 +32,6 @@ ALGORITHMS: dict[str, Algorithm] = {
     "RTRL": RTRL(),
     "traces": EProp(depth="traces"),
     "spatial": EProp(),
-    "random": EProp(feedback="random"),
     "adaptive": EProp(feedback="adaptive"),
 }
 LENGTH = 98  # of MNIST98, which has one
@@ -43,21 +42,25 @@ ONLINE = 4  # sequences side by side where parameters change at every step
 class Settings:
     """Networks of `units` in each layer, Adam at `rate`.
 
-    Gradients: the first task by depth, and at `depth` by T; the others at `depth`. Of `costed` cells also what a
-    gradient costs by depth, and RTRL. Learning: each task with the cells it has in `learnt`, at `depth`, for `steps`
-    batches. Online: MNIST98 with an update after every step, cells `followed`, at `rates`, by SGD. `length`: T of copy
-    and delayed XOR. `fed`: cells that also learn the first task by RTRL and by random and adaptive feedback.
+    Gradients: the first task by `depths`, each with its cells; at `depth`, and with the cells `elsewhere`, also by T,
+    and the other tasks. Of `costed` cells also what a gradient costs by depth, and RTRL. Learning: each task with the
+    cells it has in `learnt`, at `depth`, for `steps` batches. Online: MNIST98 with an update after every step, cells
+    `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the first task by
+    RTRL and by adaptive feedback.
     """
 
-    cells: tuple[str, ...] = ("leaky", "GRU", "LSTM", "LRU", "ALIF")
     tasks: tuple[str, ...] = ("copy", "delayed-xor", "mnist98")
-    depths: tuple[int, ...] = (1, 3, 5)
+    depths: tuple[tuple[int, tuple[str, ...]], ...] = (
+        (1, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
+        (3, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
+        (5, ("leaky", "LRU", "ALIF")),
+    )
     depth: int = 3
-    costed: tuple[str, ...] = ("leaky", "LSTM")
+    elsewhere: tuple[str, ...] = ("leaky", "ALIF")
+    costed: tuple[str, ...] = ("leaky",)
     learnt: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("copy", ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
-        ("delayed-xor", ("leaky", "LSTM")),
-        ("mnist98", ("leaky",)),
+        ("copy", ("leaky", "ALIF", "LRU")),
+        ("delayed-xor", ("ALIF",)),
     )
     length: int = 20
     lengths: tuple[int, ...] = (80,)
