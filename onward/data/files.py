@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import urllib.request
 import zlib
@@ -11,6 +12,7 @@ from pathlib import Path
 
 TIMEOUT = 10.0  # seconds without an answer after which a mirror is given up
 _LIMIT = 200_000_000  # bytes; more than any file fetched here
+_UNPACK = {".gz": gzip.decompress, ".xz": lzma.decompress}
 
 
 def data_home() -> Path:
@@ -50,6 +52,21 @@ def obtain(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> bytes:
     )
 
 
+def local(folder: Path, name: str, sha256: str, origin: str) -> bytes:
+    """The content of a data file that nothing fetches: `folder/name`, or else `folder/name.xz` or `folder/name.gz`.
+
+    **Arguments.** `sha256`: digest of the uncompressed content, in hexadecimal. `origin`: where one gets the file.
+    **Raises.** `ValueError` if the file is corrupt or another; `FileNotFoundError` if there is none.
+    """
+    for path in (folder / f"{name}{suffix}" for suffix in ("", ".xz", ".gz")):
+        if path.exists():
+            return _read(path, sha256, "sha256")
+    raise FileNotFoundError(
+        f"{name} is not in {folder}: put it there, plain or as .xz or .gz ({origin} has it), or set ONWARD_DATA to a "
+        f"folder in which it is {folder.name}/{name}"
+    )
+
+
 def verified(data: bytes, name: str, sha256: str, script: str) -> bytes:
     """`data` itself if it is the content of the embedded file `name`; `ValueError` otherwise.
 
@@ -75,21 +92,22 @@ def _download(url: str) -> bytes:
         return response.read(_LIMIT)
 
 
-def _read(path: Path, md5: str) -> bytes:
+def _read(path: Path, expected: str, algorithm: str = "md5") -> bytes:
     """A local file's content, decompressed if its name says so, or one sentence about what is wrong with it."""
     data = path.read_bytes()
-    if path.suffix == ".gz":
+    if unpack := _UNPACK.get(path.suffix):
         try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
+            data = unpack(data)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(
                 f"{path} is corrupt ({error}): delete it, or replace it with the published file"
             ) from error
-    found = digest(data)
-    if found != md5:
+    found = digest(data) if algorithm == "md5" else hashlib.sha256(data).hexdigest()
+    if found != expected:
+        label = {"md5": "MD5", "sha256": "SHA-256"}[algorithm]
         raise ValueError(
-            f"{path} is corrupt or another file: the MD5 digest of its content is {found} where {md5} is published; "
-            "delete it, or put the published file there"
+            f"{path} is corrupt or another file: the {label} digest of its content is {found} where {expected} is "
+            "published; delete it, or put the published file there"
         )
     return data
 
