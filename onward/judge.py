@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onward.baselines import NAIVE, SEASONAL, Scores, SeasonalNaive
+from onward.baselines import NAIVE, SEASONAL, Ahead, Scores, SeasonalNaive
 
 ROLLING = 1000  # judged samples that rolling errors are of
 _BLOCK = 256
@@ -55,6 +55,11 @@ class Judge:
                 ahead.append(model.forecast(self.horizon))
             made.append(ahead)
         return made[0], made[1]
+
+    def seasonal_ahead(self) -> Ahead:
+        """What the seasonal-naive forecast after one more value depends on; there must be a season."""
+        assert self._seasonal is not None
+        return self._seasonal.ahead(self.horizon)
 
     def judge(
         self, values: Sequence[float], made: Sequence[float], naive: Sequence[float], seasonal: Sequence[float]

@@ -3,8 +3,9 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +16,12 @@ from jax import lax
 
 from onward import checkpoint as checkpoints
 from onward import losses
-from onward.baselines import NAIVE, SEASONAL
+from onward.baselines import NAIVE, SEASONAL, Ahead
 from onward.data.series import CALENDAR, calendar
 from onward.forecaster import StreamSettings as StreamSettings
 from onward.forecaster import algorithm_of, make_network
 from onward.judge import Judge
-from onward.learner import Learner
+from onward.learner import Learner, LearnerState
 from onward.readings import Reader, Reading, numeric_fields
 from onward.readings import RecordError as RecordError
 
@@ -46,6 +47,27 @@ class Outcome(NamedTuple):
     naive_error: float | None
     seasonal: float | None
     seasonal_error: float | None
+
+
+@dataclass(frozen=True)
+class View:
+    """A `RecordStream` as it was after some sample: forecasts, never learns, never changes, serves any thread.
+
+    `samples`: how many were learnt from. `forecast`: the latest.
+    """
+
+    samples: int
+    forecast: float | None
+    _state: LearnerState
+    _ahead: Ahead | None
+    _reader: Reader
+    _answer: Callable[[LearnerState, Reading, float | None], float]
+
+    def predict(self, record: Mapping[str, Any]) -> float | None:
+        """To the bit the forecast that `RecordStream.update` would now give for `record`. **Raises.** `RecordError`."""
+        reading = self._reader.read(record)
+        seasonal = None if self._ahead is None else self._ahead.after(reading.values[0])
+        return _known(self._answer(self._state, reading, seasonal))
 
 
 class RecordStream:
@@ -99,6 +121,12 @@ class RecordStream:
         for start in range(0, len(readings), CHUNK):
             outcomes += self._learn_chunk(readings[start : start + CHUNK])
         return outcomes
+
+    def view(self) -> View:
+        """The stream as it is now, for other threads to forecast from while this one goes on to learn."""
+        ahead = None if self.settings.season is None else self._judge.seasonal_ahead()
+        answer = partial(_answer, self._advance, self._inputs, self.settings.time)
+        return View(self.samples, self.forecast(), self.state, ahead, self._reader, answer)
 
     def forecast(self) -> float | None:
         """The latest forecast, for `horizon` steps after the last record; None before there is one."""
@@ -167,17 +195,7 @@ class RecordStream:
         values = np.array([reading.values for reading in readings])
         targets = values[:, 0].tolist()
         naive, seasonal = self._judge.forecasts(targets)
-        parts = [values]
-        if self.settings.season is not None:
-            parts.append(np.array(seasonal)[:, None])
-        if self.settings.time is not None:
-            times = np.array([reading.seconds for reading in readings])
-            stamps = np.where(np.isfinite(times), times * 1000, np.nan)
-            parts.append(calendar(_datetimes(stamps)))
-        inputs = np.zeros((CHUNK, self._inputs))
-        inputs[: len(values)] = np.concatenate(parts, 1)
-        padded = np.zeros(CHUNK)
-        padded[: len(values)] = values[:, 0]
+        inputs, padded = _arrays(readings, seasonal if self.settings.season else None, self._inputs, self.settings.time)
         state, answers = self._advance(self.state, inputs, padded, len(values))
         made = np.asarray(answers)[: len(values)].tolist()
         self.state = state
@@ -227,6 +245,27 @@ def _program(plan: StreamSettings, inputs: int):
     compiled = jax.jit(advance)
     jax.block_until_ready(compiled(learner.init(), np.zeros((CHUNK, inputs)), np.zeros(CHUNK), 1))
     return learner, compiled
+
+
+def _arrays(readings, seasonal, width, timed):
+    """What the compiled loop takes: inputs [CHUNK, width] and targets [CHUNK], of which as many as `readings` count."""
+    values = np.array([reading.values for reading in readings])
+    parts = [values]
+    if seasonal is not None:
+        parts.append(np.array(seasonal)[:, None])
+    if timed is not None:
+        times = np.array([reading.seconds for reading in readings])
+        parts.append(calendar(_datetimes(np.where(np.isfinite(times), times * 1000, np.nan))))
+    inputs, targets = np.zeros((CHUNK, width)), np.zeros(CHUNK)
+    inputs[: len(values)] = np.concatenate(parts, 1)
+    targets[: len(values)] = values[:, 0]
+    return inputs, targets
+
+
+def _answer(advance, width, timed, state, reading, seasonal):
+    """The forecast from one reading, by the same loop that learns; what it learnt is dropped."""
+    inputs, targets = _arrays([reading], None if seasonal is None else [seasonal], width, timed)
+    return float(np.asarray(advance(state, inputs, targets, 1)[1][0]))
 
 
 def _datetimes(milliseconds):

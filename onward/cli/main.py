@@ -14,6 +14,7 @@ COMMANDS = {
     "gradients": "hold the gradients of several algorithms against the exact one",
     "train": "train one network with one algorithm on one task",
     "evaluate": "test the network of a checkpoint",
+    "serve": "learn from records that come by HTTP, and show it on a page",
     "reproduce": "repeat a study, from measurements to figures",
     "list": "describe the algorithms, tasks, cells and networks",
 }
