@@ -16,7 +16,7 @@ _FAST, _SLOW = 100, 2000  # samples that the two running errors remember, whose 
 
 
 class Due(NamedTuple):
-    """The forecasts for a step whose value has just come, made `horizon` steps ago, and value minus each; NaN: none."""
+    """The forecasts for a step whose value has just come, made `horizon` steps ago, and each minus it; NaN: none."""
 
     model: float
     error: float
@@ -68,7 +68,7 @@ class Judge:
         due, pending, nothing = [], self._pending, (math.nan,) * 3
         for value, *new in zip(values, made, naive, seasonal, strict=True):
             old = pending.popleft() if len(pending) == self.horizon else nothing
-            pending.append(tuple(new))
+            pending.append((new[0], new[1], new[2]))
             error = old[0] - value
             due.append(Due(old[0], error, old[1], old[1] - value, old[2], old[2] - value))
             if math.isfinite(error):

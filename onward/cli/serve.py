@@ -1,12 +1,12 @@
 """`onward serve`: a learner of records behind a small HTTP API on this machine."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import ipaddress
 import os
 import re
 import socket
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from onward.cli import session
 from onward.cli.config import Count, File
 from onward.cli.errors import RunError, StoppedError, UsageError
 from onward.cli.options import parse
+from onward.cli.specs import sentence
 from onward.records import RecordStream, StreamSettings
 
 if TYPE_CHECKING:
@@ -82,49 +83,40 @@ def run(words: list[str]) -> int:
     """Bind, build what can be built before the first record, and serve until stopped."""
     config = parse(ServeConfig, "serve", words)
     _check(config)
-    stream = _resumed(config)
-    settings = _settings(config) if stream is None else stream.settings
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise UsageError("it needs Starlette and uvicorn; install them: pip install 'onward[serve]'")
-    listener = _bound(config)
-    host, port = listener.getsockname()[:2]
-    local, token = ipaddress.ip_address(host).is_loopback, _token(config)
-    if not local and token is None:
-        listener.close()
-        raise UsageError(f"--host {config.host} can be reached from other machines, which needs a --token; give one.")
-    from onward.serve.engine import Engine
-
-    with session.gentle_stop(), listener:
+    with contextlib.ExitStack() as stack:
+        if config.checkpoint is not None:
+            stack.enter_context(session.sole_use_of(config.checkpoint))
+        stack.enter_context(session.gentle_stop())
+        stream = _resumed(config, words)
+        settings = _settings(config) if stream is None else stream.settings
+        listener = stack.enter_context(_bound(config))
         if stream is None and settings.features:
             stream = _begun(settings)
-        kept = {"checkpoint": config.checkpoint, "every": config.checkpoint_every, "history": config.history}
-        engine = Engine(lambda record: RecordStream(settings, record), stream, **kept)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"Listening on http://{shown}:{port}/ (the page), stopped by Ctrl-C.", flush=True)
-        try:
-            with engine:
-                _serve(engine, settings, config, listener, local=local, token=token)
-        except KeyboardInterrupt:
-            pass
-    raise _ended(engine, config)
+        raise _served(config, settings, stream, listener)
 
 
-def _serve(
-    engine: "Engine",
-    settings: StreamSettings,
-    config: ServeConfig,
-    listener: socket.socket,
-    *,
-    local: bool,
-    token: str | None,
-) -> None:
+def _served(
+    config: ServeConfig, settings: StreamSettings, stream: RecordStream | None, listener: socket.socket
+) -> Exception:
+    """Serve until stopped; how that ended, as what the command says last."""
     from onward.serve.app import Limits, make_app
+    from onward.serve.engine import Engine
     from onward.serve.guard import LOCAL
     from onward.serve.running import server
 
+    kept = {"checkpoint": config.checkpoint, "every": config.checkpoint_every, "history": config.history}
+    engine = Engine(lambda record: RecordStream(settings, record), stream, **kept)
+    host, port = listener.getsockname()[:2]
+    hosts = LOCAL if ipaddress.ip_address(host).is_loopback else None
     limits = Limits(config.max_body, config.max_records)
-    app = make_app(engine, settings, hosts=LOCAL if local else None, token=token, limits=limits)
-    server(app).run(sockets=[listener])
+    app = make_app(engine, settings, hosts=hosts, token=_token(config), limits=limits)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Listening on http://{shown}:{port}/ (the page), stopped by Ctrl-C.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt), engine:
+        server(app).run(sockets=[listener])
+    return _ended(engine, config)
 
 
 def _check(config: ServeConfig) -> None:
@@ -140,51 +132,43 @@ def _check(config: ServeConfig) -> None:
             f"--token must be at least {SHORTEST} letters, digits and signs without spaces; make one with: "
             "python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
-    if config.checkpoint is None:
-        if config.resume:
-            raise UsageError("--resume needs --checkpoint FILE, which it goes on from; add it.")
-        return
-    if config.checkpoint.exists() and not config.resume:
-        raise UsageError(f"{config.checkpoint} is there already; go on from it with --resume, or choose another file.")
-    folder = config.checkpoint.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"--checkpoint cannot be written into {folder} ({error.strerror}); choose another file."
-        ) from None
+    if config.checkpoint is None and config.resume:
+        raise UsageError("--resume needs --checkpoint FILE, the file to go on from; add it.")
+    if config.checkpoint is not None and config.checkpoint.exists() and not config.resume:
+        raise UsageError(f"{config.checkpoint} is there; go on from it with --resume, or choose another --checkpoint.")
 
 
 def _token(config: ServeConfig) -> str | None:
     return os.environ.get(TOKEN) or None if config.token is None else config.token
 
 
-def _resumed(config: ServeConfig) -> RecordStream | None:
+def _resumed(config: ServeConfig, words: list[str]) -> RecordStream | None:
     """The stream of the checkpoint; None where it is to be a new one."""
     if not config.resume or config.checkpoint is None or not config.checkpoint.exists():
         return None
     try:
         stream = RecordStream.load(config.checkpoint)
     except CheckpointError as error:
-        raise UsageError(str(error)) from None
-    for name in SETTINGS:
-        asked, found = getattr(config, name), getattr(stream.settings, name)
-        if asked not in (getattr(ServeConfig(), name), found):
-            option = name.replace("_", "-")
+        raise UsageError(sentence(error)) from None
+    settings = dataclasses.asdict(stream.settings)
+    asked = parse(ServeConfig, "serve", words, dataclasses.replace(ServeConfig(), **settings))
+    for name, value in settings.items():
+        if getattr(asked, name) != value:
+            option = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"--resume goes on with the stream as it was, and --{option} is {found!r} there; leave --{option} out."
+                f"{option} differs from that of {config.checkpoint}, which has {value!r}; leave it out, or start anew "
+                "with another --checkpoint."
             )
     return stream
 
 
 def _settings(config: ServeConfig) -> StreamSettings:
     if config.target is None:
-        raise UsageError("--target is missing; name the field that is to be forecast.")
+        raise UsageError("give --target FIELD, the field to forecast.")
     try:
         return StreamSettings(**{name: getattr(config, name) for name in SETTINGS})
     except ValueError as error:
-        raise UsageError(_with_options(str(error))) from None
+        raise UsageError(_with_options(error)) from None
 
 
 def _begun(settings: StreamSettings) -> RecordStream:
@@ -193,15 +177,16 @@ def _begun(settings: StreamSettings) -> RecordStream:
     try:
         return RecordStream(settings, dict.fromkeys(names))
     except ValueError as error:
-        raise UsageError(_with_options(str(error))) from None
+        raise UsageError(_with_options(error)) from None
 
 
-def _with_options(sentence: str) -> str:
-    """`learning_rate` as --learning-rate."""
-    return re.sub(r"`(\w+)`", lambda name: "--" + name[1].replace("_", "-"), sentence)
+def _with_options(error: ValueError) -> str:
+    """The error as a sentence; `learning_rate` as --learning-rate."""
+    return re.sub(r"`(\w+)`", lambda name: "--" + name[1].replace("_", "-"), sentence(error))
 
 
 def _bound(config: ServeConfig) -> socket.socket:
+    """A socket that listens at the address that is asked for."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -210,10 +195,14 @@ def _bound(config: ServeConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen(128)
     except OSError as error:
         listener.close()
         reason = f"{config.host} port {config.port} cannot be listened on ({error.strerror})"
         raise UsageError(f"{reason}; choose another --port or --host.") from None
+    if not ipaddress.ip_address(address[0]).is_loopback and _token(config) is None:
+        listener.close()
+        raise UsageError(f"--host {config.host} can be reached from other machines, which needs a --token; give one.")
     return listener
 
 
