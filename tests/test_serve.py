@@ -1,5 +1,6 @@
 """The HTTP API of a stream: answers, order, refusals, checkpoints."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -14,13 +15,13 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
 
-from onward.records import RecordStream  # noqa: E402
-from onward.serve import exposition  # noqa: E402
-from onward.serve.app import PATHS, Limits  # noqa: E402
-from onward.serve.engine import Engine  # noqa: E402
-from tests.serving import JSON, SETTINGS, learnt, new, records, served, serving  # noqa: E402
+from onward.records import RecordStream
+from onward.serve import exposition
+from onward.serve.app import PATHS, Limits
+from onward.serve.engine import Engine
+from tests.serving import JSON, SETTINGS, learnt, new, records, served, serving
 
 TOKEN = "a-token-that-nobody-guesses"
 
@@ -347,7 +348,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing(tmp_path):
 
 
 def test_the_first_record_says_which_fields_there_are():
-    settings = SETTINGS.__class__("load", units=4)
+    settings = dataclasses.replace(SETTINGS, features=())
     with serving(Engine(lambda record: RecordStream(settings, record)), settings) as client:
         assert client.post("/learn", json={"wind": 1}).status_code == 422
         assert client.post("/learn", json=[{"load": 1, "wind": 2}, {"load": "x"}]).status_code == 422

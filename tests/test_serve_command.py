@@ -12,11 +12,13 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
 
-from onward.cli import main  # noqa: E402
-from onward.records import RecordStream, StreamSettings  # noqa: E402
-from tests.serving import learnt, records  # noqa: E402
+import httpx
+
+from onward.cli import main
+from onward.records import RecordStream, StreamSettings
+from tests.serving import learnt, records
 
 STREAM = ["--target", "load", "--features", "wind", "--horizon", "2", "--season", "4", "--time", "at", "--units", "4"]
 TOKEN = "a-token-that-nobody-guesses"
