@@ -96,10 +96,12 @@ class RecordStream:
 
     def learn(self, readings: Sequence[Reading]) -> list[Outcome]:
         """Forecast from readings, and learn from them."""
-        outcomes = []
-        for start in range(0, len(readings), CHUNK):
-            outcomes += self._learn_chunk(readings[start : start + CHUNK])
-        return outcomes
+        outcomes, running = [], None
+        for start in range(0, len(readings), CHUNK):  # while the device works on some, the ones before are finished
+            ahead = self._dispatch(readings[start : start + CHUNK])
+            outcomes += self._finish(running) if running else []
+            running = ahead
+        return outcomes + (self._finish(running) if running else [])
 
     def forecast(self) -> float | None:
         """The latest forecast, for `horizon` steps after the last record; None before there is one."""
@@ -164,35 +166,42 @@ class RecordStream:
         stream._judge.restore(kept)
         return stream, header
 
-    def _learn_chunk(self, readings: Sequence[Reading]) -> list[Outcome]:
+    def _dispatch(self, readings: Sequence[Reading]) -> "_Running":
         values = np.array([reading.values for reading in readings])
-        targets = values[:, 0].tolist()
-        naive, seasonal = self._judge.forecasts(targets)
+        naive, seasonal = self._judge.forecasts(values[:, 0].tolist())
         parts = [values]
         if self.settings.season is not None:
             parts.append(np.array(seasonal)[:, None])
         if self.settings.time is not None:
-            times = np.array([reading.seconds for reading in readings])
-            stamps = np.where(np.isfinite(times), times * 1000, np.nan)
-            parts.append(calendar(_datetimes(stamps)))
-        inputs = np.zeros((CHUNK, self._inputs))
-        inputs[: len(values)] = np.concatenate(parts, 1)
-        padded = np.zeros(CHUNK)
-        padded[: len(values)] = values[:, 0]
-        state, answers = self._advance(self.state, inputs, padded, len(values))
-        made = np.asarray(answers)[: len(values)].tolist()
-        self.state = state
-        judged = self._judge.judge(targets, made, naive, seasonal)
-        self.missing += int(np.isnan(values).sum())
-        self._latest = made[-1]
+            parts.append(calendar(_datetimes(np.array([reading.seconds for reading in readings]))))
+        inputs, targets = np.zeros((CHUNK, self._inputs)), np.zeros(CHUNK)
+        inputs[: len(values)], targets[: len(values)] = np.concatenate(parts, 1), values[:, 0]
+        self.state, answers = self._advance(self.state, inputs, targets, len(values))
+        return _Running(readings, values, naive, seasonal, answers)
+
+    def _finish(self, running: "_Running") -> list[Outcome]:
+        values = running.values[:, 0]
+        made = np.asarray(running.answers, float)[: len(values)]
+        due = self._judge.judge(values, np.stack([made, running.naive, running.seasonal], 1))
+        self.missing += int(np.isnan(running.values).sum())
+        self._latest = float(made[-1])
+        columns = np.stack([values, made, *np.stack([due, due - values[:, None]], 2).reshape(-1, 6).T])
+        known = columns.astype(object)
+        known[~np.isfinite(columns)] = None
         start = self.samples + 1
         self.samples += len(values)
-        return [
-            Outcome(number, reading.time, *map(_known, (target, forecast, *due)))
-            for number, (reading, target, forecast, due) in enumerate(
-                zip(readings, targets, made, judged, strict=True), start
-            )
-        ]
+        times = [reading.time for reading in running.readings]
+        return list(map(Outcome, range(start, start + len(values)), times, *known.tolist()))
+
+
+class _Running(NamedTuple):
+    """A chunk that is on the device: its readings, their values, naive forecasts, and answers to come."""
+
+    readings: Sequence[Reading]
+    values: np.ndarray
+    naive: list[float]
+    seasonal: list[float]
+    answers: jax.Array
 
 
 @lru_cache(maxsize=8)
@@ -234,9 +243,9 @@ def _program(plan: StreamSettings, inputs: int):
     return learner, compiled
 
 
-def _datetimes(milliseconds):
-    known = np.isfinite(milliseconds)
-    whole = np.where(known, milliseconds, 0).astype(np.int64).astype("datetime64[ms]")
+def _datetimes(seconds):
+    known = np.isfinite(seconds)
+    whole = np.where(known, 1000 * seconds, 0).astype(np.int64).astype("datetime64[ms]")
     return np.where(known, whole, np.datetime64("NaT"))
 
 
