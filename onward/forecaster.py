@@ -102,8 +102,8 @@ def make_network(cell: str, inputs: int, units: int, seed: int, *, shapes_only: 
         return Network(nodes, {"cell": (INPUT,), "mlp": reads, "skip": reads, "sum": ("mlp", "skip")}, "sum")
 
     try:
-        make = eqx.filter_eval_shape if shapes_only else eqx.filter_jit(build)
-        return make(build, jax.random.key(seed)) if shapes_only else make(jax.random.key(seed))
+        key = jax.random.key(seed)
+        return eqx.filter_eval_shape(build, key) if shapes_only else eqx.filter_jit(build)(key)
     except (TypeError, ValueError) as error:
         raise ValueError(f"cell {cell!r} cannot be built: {sentence(error)}") from error
 

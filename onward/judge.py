@@ -1,29 +1,17 @@
 """Forecasts of a stream beside the naive ones: each is kept until its time has come, then judged."""
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from onward.baselines import NAIVE, SEASONAL, Ahead, Scores, SeasonalNaive
 
 ROLLING = 1000  # judged samples that rolling errors are of
 _BLOCK = 256
 _FAST, _SLOW = 100, 2000  # samples that the two running errors remember, whose ratio shows drift
-
-
-class Due(NamedTuple):
-    """The forecasts for a step whose value has just come, made `horizon` steps ago, and each minus it; NaN: none."""
-
-    model: float
-    error: float
-    naive: float
-    naive_error: float
-    seasonal: float
-    seasonal_error: float
 
 
 class Judge:
@@ -38,9 +26,11 @@ class Judge:
         self._naive = SeasonalNaive()
         self._seasonal = None if season is None else SeasonalNaive(season)
         names = ("model", NAIVE) if season is None else ("model", NAIVE, SEASONAL)
-        self._scores, self._waiting = Scores(names, ROLLING), []  # judged samples that are not in the scores yet
-        self._pending: deque[tuple[float, float, float]] = deque()
+        self._scores = Scores(names, ROLLING)
+        self._waiting = np.zeros((0, 4))  # judged samples that are not in the scores yet: values, and forecasts of them
+        self._pending = np.zeros((0, 3))  # forecasts whose time has not come
         self._fast = self._slow = math.nan
+        self._watched = 0
 
     def forecasts(self, values: Sequence[float]) -> tuple[list[float], list[float]]:
         """After each value, the naive and the seasonal-naive forecast for `horizon` steps later; NaN: none."""
@@ -62,29 +52,30 @@ class Judge:
         return self._seasonal.ahead(self.horizon)
 
     def judge(
-        self, values: Sequence[float], made: Sequence[float], naive: Sequence[float], seasonal: Sequence[float]
-    ) -> list[Due]:
-        """What was due at each value; then the forecasts that were made there wait for their time."""
-        due, pending, nothing = [], self._pending, (math.nan,) * 3
-        for value, *new in zip(values, made, naive, seasonal, strict=True):
-            old = pending.popleft() if len(pending) == self.horizon else nothing
-            pending.append((new[0], new[1], new[2]))
-            error = old[0] - value
-            due.append(Due(old[0], error, old[1], old[1] - value, old[2], old[2] - value))
-            if math.isfinite(error):
-                self._watch(abs(error))
-            if old is not nothing:
-                self._waiting.append((value, *old))
-                if len(self._waiting) == _BLOCK:
-                    self._extend(self._scores)
-                    self._waiting.clear()
+        self, values: Float[np.ndarray, " time"], made: Float[np.ndarray, "time 3"]
+    ) -> Float[np.ndarray, "time 3"]:
+        """What was due at each value, NaN where nothing was; then the forecasts made there wait for their time.
+
+        The three are the model's forecast, the naive and the seasonal naive one.
+        """
+        first = max(self.horizon - len(self._pending), 0)  # before it nothing is due
+        both = np.concatenate([np.full((min(first, len(values)), 3), np.nan), self._pending, made])
+        due, self._pending = both[: len(values)], both[len(values) :][-self.horizon :]
+        if first < len(values):
+            known = np.concatenate([values[first:, None], due[first:]], 1)
+            for error in np.abs(known[:, 1] - known[:, 0]).tolist():
+                self._watch(error)
+            waiting = np.concatenate([self._waiting, known])
+            whole = len(waiting) - len(waiting) % _BLOCK  # always the same blocks, so that sums are the same to the bit
+            for start in range(0, whole, _BLOCK):
+                self._extend(self._scores, waiting[start : start + _BLOCK])
+            self._waiting = waiting[whole:]
         return due
 
     def scores(self) -> Scores:
         """Errors of "model", "naive" and, where there is a season, "seasonal-naive"."""
         scores = deepcopy(self._scores)
-        if self._waiting:
-            self._extend(scores)
+        self._extend(scores, self._waiting)
         return scores
 
     def drift(self) -> float:
@@ -94,9 +85,9 @@ class Judge:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it knows, to be kept in a checkpoint, as floats."""
         kept = {
-            "pending": np.array(self._pending, float).reshape(-1, 3),
-            "waiting": np.array(self._waiting, float).reshape(-1, 4),
-            "recent": np.array([self._fast, self._slow]),
+            "pending": self._pending,
+            "waiting": self._waiting,
+            "recent": np.array([self._fast, self._slow, self._watched]),
         }
         for name, part in self._parts().items():
             kept |= {f"{name}-{key}": np.asarray(value, float) for key, value in part.arrays().items()}
@@ -107,20 +98,21 @@ class Judge:
         for name, part in self._parts().items():
             part.restore({key: arrays[f"{name}-{key}"] for key in part.arrays()})
         self._scores.failures = {name: int(count) for name, count in self._scores.failures.items()}
-        self._pending = deque((a, b, c) for a, b, c in arrays["pending"].tolist())
-        self._waiting = [tuple(row) for row in arrays["waiting"].tolist()]
-        self._fast, self._slow = arrays["recent"].tolist()
+        self._pending, self._waiting = np.array(arrays["pending"]), np.array(arrays["waiting"])
+        self._fast, self._slow, self._watched = arrays["recent"].tolist()
 
     def _parts(self):
         parts = {"scores": self._scores, "naive": self._naive, "seasonal": self._seasonal}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _extend(self, scores):
-        rows = np.array(self._waiting)
+    def _extend(self, scores, rows):
         scores.extend(rows[:, 0], rows[:, 1 : 1 + len(scores.forecasters)])
 
     def _watch(self, error):
-        if math.isnan(self._slow):
+        if math.isnan(error):
+            return
+        if not self._watched:
             self._fast = self._slow = error
-        self._fast += (error - self._fast) / _FAST
-        self._slow += (error - self._slow) / _SLOW
+        self._watched += 1
+        self._fast += (error - self._fast) / min(self._watched, _FAST)
+        self._slow += (error - self._slow) / min(self._watched, _SLOW)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 MISSING = ("", "nan", "na", "n/a", "null", "none", "?")  # whatever the case
 LARGEST = 1e15  # the square of its ten-thousandfold is still finite in single precision
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1).toordinal()
 _MILLISECONDS = 1e11  # time stamps from here on (in seconds, the year 5138) are milliseconds
 
 
@@ -38,19 +39,29 @@ class Reader:
 
     def __init__(self, target: str, features: Sequence[str], time: str | None = None):
         self.target, self.features, self.time = target, tuple(features), time
+        names = (target, *features)
+        self._pick = itemgetter(*names) if features else lambda record: (record[target],)
 
     def read(self, record: Mapping[str, Any]) -> Reading:
         """The record's numbers. **Raises.** `RecordError`."""
         try:
+            values = tuple(map(float, self._pick(record)))
+            usual = sum(map(abs, values)) <= LARGEST
+        except (KeyError, TypeError, ValueError, OverflowError):
+            usual = False
+        if not usual:
+            values = self._slowly(record)
+        if self.time is None:
+            return Reading(values)
+        stamp = record.get(self.time)
+        return Reading(values, stamp, seconds(self.time, stamp))
+
+    def _slowly(self, record):
+        try:
             target = record[self.target]
         except (KeyError, TypeError):
             raise RecordError(_lacking(record, self.target)) from None
-        get = record.get
-        values = tuple([number(self.target, target)] + [number(name, get(name)) for name in self.features])
-        if self.time is None:
-            return Reading(values)
-        stamp = get(self.time)
-        return Reading(values, stamp, seconds(self.time, stamp))
+        return tuple([number(self.target, target)] + [number(name, record.get(name)) for name in self.features])
 
 
 def number(name: str, value: Any) -> float:
@@ -75,17 +86,15 @@ def seconds(name: str, value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in MISSING:
-            return math.nan
         try:
-            stamp = datetime.fromisoformat(text)
+            stamp = datetime.fromisoformat(value)
         except ValueError:
-            pass
+            if value.strip().lower() in MISSING:
+                return math.nan
         else:
-            return (stamp.replace(tzinfo=None) - _EPOCH) / timedelta(seconds=1)
+            return _on_its_clock(stamp)
     elif isinstance(value, datetime):
-        return (value.replace(tzinfo=None) - _EPOCH) / timedelta(seconds=1)
+        return _on_its_clock(value)
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -98,6 +107,11 @@ def seconds(name: str, value: Any) -> float:
             "since 1970"
         )
     return found
+
+
+def _on_its_clock(stamp):
+    days = stamp.toordinal() - _EPOCH
+    return 86400.0 * days + 3600 * stamp.hour + 60 * stamp.minute + stamp.second + stamp.microsecond / 1e6
 
 
 def numeric_fields(record: Mapping[str, Any]) -> tuple[str, ...]:

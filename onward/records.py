@@ -54,21 +54,27 @@ class Outcome(NamedTuple):
 class View:
     """A `RecordStream` as it was after some sample: forecasts, never learns, never changes, serves any thread.
 
-    `samples`: how many were learnt from. `forecast`: the latest.
+    `samples`: how many were learnt from. `latest`: the forecast that was made at the last.
     """
 
     samples: int
-    forecast: float | None
+    latest: float | None
     _state: LearnerState
     _ahead: Ahead | None
     _reader: Reader
-    _answer: Callable[[LearnerState, Reading, float | None], float]
+    _arrays: Callable
+    _advance: Callable
 
     def predict(self, record: Mapping[str, Any]) -> float | None:
-        """To the bit the forecast that `RecordStream.update` would now give for `record`. **Raises.** `RecordError`."""
+        """To the bit the forecast that `RecordStream.update` would then give for `record`. **Raises.** `RecordError`.
+
+        It goes through the loop that learns, and what that has learnt is dropped.
+        """
         reading = self._reader.read(record)
-        seasonal = None if self._ahead is None else self._ahead.after(reading.values[0])
-        return _known(self._answer(self._state, reading, seasonal))
+        seasonal = math.nan if self._ahead is None else self._ahead.after(reading.values[0])
+        inputs, targets = self._arrays([reading], np.array([reading.values]), [seasonal])
+        _, answers = self._advance(self._state, inputs, targets, 1)
+        return _known(float(np.asarray(answers)[0]))
 
 
 class RecordStream:
@@ -118,16 +124,18 @@ class RecordStream:
 
     def learn(self, readings: Sequence[Reading]) -> list[Outcome]:
         """Forecast from readings, and learn from them."""
-        outcomes = []
-        for start in range(0, len(readings), CHUNK):
-            outcomes += self._learn_chunk(readings[start : start + CHUNK])
-        return outcomes
+        outcomes, running = [], None
+        for start in range(0, len(readings), CHUNK):  # while the device works on some, the ones before are finished
+            ahead = self._dispatch(readings[start : start + CHUNK])
+            outcomes += self._finish(running) if running else []
+            running = ahead
+        return outcomes + (self._finish(running) if running else [])
 
     def view(self) -> View:
         """The stream as it is now, for other threads to forecast from while this one goes on to learn."""
         ahead = None if self.settings.season is None else self._judge.seasonal_ahead()
-        answer = partial(_answer, self._advance, self._inputs, self.settings.time)
-        return View(self.samples, self.forecast(), self.state, ahead, self._reader, answer)
+        arrays = partial(_arrays, self._inputs, self.settings)
+        return View(self.samples, self.forecast(), self.state, ahead, self._reader, arrays, self._advance)
 
     def forecast(self) -> float | None:
         """The latest forecast, for `horizon` steps after the last record; None before there is one."""
@@ -193,25 +201,36 @@ class RecordStream:
         stream._judge.restore(kept)
         return stream, header
 
-    def _learn_chunk(self, readings: Sequence[Reading]) -> list[Outcome]:
+    def _dispatch(self, readings: Sequence[Reading]) -> "_Running":
         values = np.array([reading.values for reading in readings])
-        targets = values[:, 0].tolist()
-        naive, seasonal = self._judge.forecasts(targets)
-        inputs, padded = _arrays(readings, seasonal if self.settings.season else None, self._inputs, self.settings.time)
-        state, answers = self._advance(self.state, inputs, padded, len(values))
-        made = np.asarray(answers)[: len(values)].tolist()
-        self.state = state
-        judged = self._judge.judge(targets, made, naive, seasonal)
-        self.missing += int(np.isnan(values).sum())
-        self._latest = made[-1]
+        naive, seasonal = self._judge.forecasts(values[:, 0].tolist())
+        inputs, targets = _arrays(self._inputs, self.settings, readings, values, seasonal)
+        self.state, answers = self._advance(self.state, inputs, targets, len(values))
+        return _Running(readings, values, naive, seasonal, answers)
+
+    def _finish(self, running: "_Running") -> list[Outcome]:
+        values = running.values[:, 0]
+        made = np.asarray(running.answers, float)[: len(values)]
+        due = self._judge.judge(values, np.stack([made, running.naive, running.seasonal], 1))
+        self.missing += int(np.isnan(running.values).sum())
+        self._latest = float(made[-1])
+        columns = np.stack([values, made, *np.stack([due, due - values[:, None]], 2).reshape(-1, 6).T])
+        known = columns.astype(object)
+        known[~np.isfinite(columns)] = None
         start = self.samples + 1
         self.samples += len(values)
-        return [
-            Outcome(number, reading.time, *map(_known, (target, forecast, *due)))
-            for number, (reading, target, forecast, due) in enumerate(
-                zip(readings, targets, made, judged, strict=True), start
-            )
-        ]
+        times = [reading.time for reading in running.readings]
+        return list(map(Outcome, range(start, start + len(values)), times, *known.tolist()))
+
+
+class _Running(NamedTuple):
+    """A chunk that is on the device: its readings, their values, naive forecasts, and answers to come."""
+
+    readings: Sequence[Reading]
+    values: np.ndarray
+    naive: list[float]
+    seasonal: list[float]
+    answers: jax.Array
 
 
 @lru_cache(maxsize=8)
@@ -253,30 +272,21 @@ def _program(plan: StreamSettings, inputs: int):
     return learner, compiled
 
 
-def _arrays(readings, seasonal, width, timed):
+def _arrays(width, settings, readings, values, seasonal):
     """What the compiled loop takes: inputs [CHUNK, width] and targets [CHUNK], of which as many as `readings` count."""
-    values = np.array([reading.values for reading in readings])
     parts = [values]
-    if seasonal is not None:
+    if settings.season is not None:
         parts.append(np.array(seasonal)[:, None])
-    if timed is not None:
-        times = np.array([reading.seconds for reading in readings])
-        parts.append(calendar(_datetimes(np.where(np.isfinite(times), times * 1000, np.nan))))
+    if settings.time is not None:
+        parts.append(calendar(_datetimes(np.array([reading.seconds for reading in readings]))))
     inputs, targets = np.zeros((CHUNK, width)), np.zeros(CHUNK)
-    inputs[: len(values)] = np.concatenate(parts, 1)
-    targets[: len(values)] = values[:, 0]
+    inputs[: len(values)], targets[: len(values)] = np.concatenate(parts, 1), values[:, 0]
     return inputs, targets
 
 
-def _answer(advance, width, timed, state, reading, seasonal):
-    """The forecast from one reading, by the same loop that learns; what it learnt is dropped."""
-    inputs, targets = _arrays([reading], None if seasonal is None else [seasonal], width, timed)
-    return float(np.asarray(advance(state, inputs, targets, 1)[1][0]))
-
-
-def _datetimes(milliseconds):
-    known = np.isfinite(milliseconds)
-    whole = np.where(known, milliseconds, 0).astype(np.int64).astype("datetime64[ms]")
+def _datetimes(seconds):
+    known = np.isfinite(seconds)
+    whole = np.where(known, 1000 * seconds, 0).astype(np.int64).astype("datetime64[ms]")
     return np.where(known, whole, np.datetime64("NaT"))
 
 

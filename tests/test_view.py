@@ -37,7 +37,7 @@ def test_a_view_forecasts_what_the_stream_would_and_never_changes(season):
         forecasts.append(stream.update(record).forecast)
         assert made == forecasts[-1]
     assert [view.samples for view in views] == list(range(30))
-    assert [view.forecast for view in views] == [None, *forecasts[:-1]]
+    assert [view.latest for view in views] == [None, *forecasts[:-1]]
     assert [view.predict(record) for view, record in zip(views, records, strict=True)] == forecasts
     assert math.isfinite(forecasts[-1])
     assert len(set(forecasts[5:])) > 20

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
 import time
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +18,9 @@ from onward.records import Outcome, StreamSettings
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 0.25  # on a terminal
 REPORTED = 5  # bad rows that are each reported; of the others, how many
+
+
+_PLAIN = re.compile(r"[\w:+. -]*").fullmatch  # what needs no quotes in CSV
 
 
 class Writer:
@@ -31,6 +36,9 @@ class Writer:
         left_out |= {"seasonal", "seasonal_error"} if settings.season is None else set()
         self._columns = [name for name in Outcome._fields if name not in left_out]
         self._places = [Outcome._fields.index(name) for name in self._columns]
+        self._pick = itemgetter(*self._places)
+        number = "%d," if settings.time is None else "%d,%s,"
+        self._usual = number + ",".join(["%.7g"] * (len(self._places) - number.count(",")))
         self._form, self._file, self._start, self._regular = form, None, True, False
         if path is not None:
             self._file = _opened(path, keep)
@@ -67,7 +75,10 @@ class Writer:
             os.close(self._file)
 
     def _csv(self, outcome):
-        return ",".join([_cell(outcome[place]) for place in self._places])
+        cells = self._pick(outcome)
+        if None in cells or (isinstance(cells[1], str) and not _PLAIN(cells[1])):
+            return ",".join(map(_cell, cells))
+        return self._usual % cells
 
     def _json(self, outcome):
         cells = [outcome[place] for place in self._places]

@@ -87,7 +87,7 @@ class _Api:
 
     async def forecast(self, request: Request) -> Response:
         view = self._published()
-        return answer({"forecast": view.forecast, "horizon": self._settings.horizon, "samples": view.samples})
+        return answer({"forecast": view.latest, "horizon": self._settings.horizon, "samples": view.samples})
 
     async def health(self, request: Request) -> Response:
         engine = self._engine
@@ -118,7 +118,7 @@ class _Api:
             {
                 "about": about,
                 "samples": engine.samples,
-                "forecast": None if view is None else view.forecast,
+                "forecast": None if view is None else view.latest,
                 "figures": engine.figures(),
                 "outcomes": [outcome._asdict() for outcome in outcomes],
                 "frames": [frame._asdict() for frame in frames],
