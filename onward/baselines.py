@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import add, mul
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -110,6 +111,11 @@ class SeasonalNaive:
         value = self._known[(self._phase + horizon - 1) % self.season]
         return self._latest if math.isnan(value) else value
 
+    def ahead(self, horizon: int = 1) -> "Ahead":
+        """What `forecast(horizon)` will depend on after one more value."""
+        place = (self._phase + horizon) % self.season
+        return Ahead(self._known[place], self._latest, place == self._phase)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it knows, to be kept in a checkpoint."""
         return {"known": np.array(self._known), "latest": np.array(self._latest), "phase": np.array(self._phase)}
@@ -119,6 +125,24 @@ class SeasonalNaive:
         _same_shapes(self.arrays(), arrays)
         self._known = arrays["known"].tolist()
         self._latest, self._phase = float(arrays["latest"]), int(arrays["phase"])
+
+
+class Ahead(NamedTuple):
+    """What a seasonal-naive forecast after the next value depends on, whatever is done to its model meanwhile.
+
+    `known`: the last known value at the phase that is forecast. `latest`: the last known of all. `own`: the next value
+    is of that phase itself.
+    """
+
+    known: float
+    latest: float
+    own: bool
+
+    def after(self, value: Number) -> float:
+        """The forecast when the next value is `value`; NaN if nothing is known."""
+        if not math.isfinite(value):
+            return self.latest if math.isnan(self.known) else self.known
+        return float(value) if self.own or math.isnan(self.known) else self.known
 
 
 class Scores:

@@ -14,6 +14,8 @@ COMMANDS = {
     "gradients": "hold the gradients of several algorithms against the exact one",
     "train": "train one network with one algorithm on one task",
     "evaluate": "test the network of a checkpoint",
+    "stream": "learn from CSV or JSON lines as they come, and forecast",
+    "serve": "learn from records that come by HTTP, and show it on a page",
     "reproduce": "repeat a study, from measurements to figures",
     "list": "describe the algorithms, tasks, cells and networks",
 }
@@ -30,6 +32,7 @@ commands:
   onward compare --task mnist98 --preset full    1,000,000 samples, as published
   onward gradients --task mnist98                a minute: how far off is each algorithm's gradient, and what it costs
   onward train --task copy --algorithm rtrl@1    learn after every step
+  tail -f data.csv | onward stream --target load --horizon 24
   onward reproduce gradient-quality --quick      where propagating errors forward fails
 """
 

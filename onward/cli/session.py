@@ -110,6 +110,27 @@ def sole_use(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def sole_use_of(file: Path) -> Iterator[None]:
+    """Keep other processes from writing this checkpoint; the system lets go of it when the process ends."""
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        handle = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written ({error.strerror}); choose another --checkpoint.") from None
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"another process is at work on {file}; wait for it, or choose another --checkpoint."
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def gentle_stop() -> Iterator[None]:
     """Within it SIGTERM does what Ctrl-C does: the step is finished, a checkpoint is written, the command ends."""
     if threading.current_thread() is not threading.main_thread():
