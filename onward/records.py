@@ -154,8 +154,9 @@ class RecordStream:
             raise checkpoints.CheckpointError(f"{path} is a checkpoint, but not one of a stream; use another file")
         stream = cls.__new__(cls)
         try:
-            stream._setup(StreamSettings(**header["config"]), tuple(header["features"]))
-        except (TypeError, ValueError) as error:
+            settings = StreamSettings(**header["config"] | {"features": tuple(header["config"]["features"])})
+            stream._setup(settings, tuple(header["features"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise checkpoints.CheckpointError(f"{path} has settings that are not known here ({error})") from None
         stream.state, _ = stream.learner.load(path)
         stream.samples = header["step"]
