@@ -160,6 +160,7 @@ class Window:
         return errors
 
 
+@eqx.filter_jit  # traced once for a node and sizes, however many blocks of an influence are made of it
 def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree:
     """Gradient of a node's parameters: the sum over `axes` leading axes of errors times immediate derivatives.
 
