@@ -1,6 +1,6 @@
 """What keeps a network sound that learns for ever: an Optax transformation that bounds its weights."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,10 @@ def limit_norms(factor: float = 10.0) -> optax.GradientTransformation:
     if not factor >= 1:
         raise ValueError(f"`factor` must be at least 1, got {factor!r}; 10 lets norms grow to ten times their start")
 
-    def init(params: PyTree) -> LimitNormsState:
+    def init(params: Any) -> Any:
         return LimitNormsState(jax.tree.map(lambda leaf: factor * jnp.maximum(_norm(leaf), 1), params))
 
-    def update(updates: PyTree, state: LimitNormsState, params: PyTree = None) -> tuple[PyTree, LimitNormsState]:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
         if params is None:
             raise ValueError("limit_norms needs the parameters; call optimizer.update(gradient, state, parameters)")
 

@@ -9,6 +9,7 @@ import pytest
 
 import onward as ow
 from onward.checkpoint import CheckpointError
+from onward.limits import limit_norms
 from onward.normalisation import Statistics, denormalise, no_statistics, normalise, observe
 from onward.packing import LARGEST, Packing
 from tests.claims import run
@@ -338,3 +339,18 @@ def test_an_algorithm_without_episodes_says_so():
     learner = ow.Learner(net(kind=ow.cells.LRU), ow.losses.squared_error, ow.ForwardErrors(), optax.sgd(0.1), 4)
     with pytest.raises(ValueError, match="ForwardErrors cannot begin an episode"):
         learner.learn(learner.init(), np.zeros(3), [0.0], reset=True)
+
+
+def test_weights_are_kept_below_a_multiple_of_their_first_norm():
+    weights = {"a": jnp.asarray([3.0, 4.0]), "b": jnp.zeros(3)}
+    optimizer = optax.chain(optax.sgd(1.0), limit_norms(2.0))
+    state = optimizer.init(weights)
+    small, _ = optimizer.update(jax.tree.map(lambda w: 0 * w - 0.5, weights), state, weights)
+    np.testing.assert_array_equal(small["a"], [0.5, 0.5])  # within the bound nothing is changed
+    for _ in range(3):
+        updates, state = optimizer.update(jax.tree.map(lambda w: 0 * w - 7.0, weights), state, weights)
+        weights = optax.apply_updates(weights, updates)
+    assert float(jnp.linalg.norm(weights["a"])) == pytest.approx(10.0)
+    assert float(jnp.linalg.norm(weights["b"])) == pytest.approx(2.0)  # of norm 0 at first, which counts as 1
+    with pytest.raises(ValueError, match="`factor` must be at least 1, got 0.5"):
+        limit_norms(0.5)

@@ -13,11 +13,13 @@ import pytest
 
 from onward.cli import main
 from onward.cli.config import ReproduceConfig
+from onward.data import load_series
 from onward.reproduce import STUDIES, complexity, load
 from onward.reproduce.adding import METHODS, AddingSettings, AddingStudy, AddingWindows, WindowSettings
 from onward.reproduce.gradient_quality import GradientQuality, Settings
 from onward.reproduce.images import AuxiliaryLoss, ImageSettings
 from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
+from onward.reproduce.streams import Streams
 from onward.reproduce.study import Study, panels, run
 from onward.tasks import Adding as AddingTask
 from onward.tasks import DelayedXOR
@@ -331,3 +333,17 @@ def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("onward.reproduce.images.make", missing)
     assert main(["reproduce", "smnist", "--quick", "--out", str(tmp_path)]) == 2
     assert "train-images is not in /data and could not be fetched: put it there" in capsys.readouterr().err
+
+
+def test_streams_are_forecast_before_they_are_learnt(tmp_path, monkeypatch):
+    monkeypatch.setattr(Streams, "quick", replace(Streams.quick, rows=90, furthest=2, units=2, chunk=40, parts=3))
+    assert main(["reproduce", "streams", "--quick", "--out", str(tmp_path)]) == 0
+    rows = {(row["horizon"], row["method"]): row for row in table(tmp_path)}
+    assert len(rows) == 2 * len(Streams.quick.methods)
+    values = load_series("electricity").values[:90, 0].astype(float)
+    for ahead in (1, 2):
+        expected = np.nanmean(np.abs(values[ahead:] - values[:-ahead]))
+        assert float(rows[str(ahead), "naive"]["mae"]) == pytest.approx(expected, rel=1e-6)
+        assert len({rows[str(ahead), method]["mae"] for method in Streams.quick.methods}) == len(Streams.quick.methods)
+    assert "to seasonal naive" in (tmp_path / "findings.md").read_text()
+    assert (tmp_path / "streams.png").exists()

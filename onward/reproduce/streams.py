@@ -94,7 +94,7 @@ class Streams(Study):
                 made, spent, size = streams_river.follow(model, inputs, horizon, series.season)
             except ImportError:
                 return LOST
-        return _judged(made, targets, horizon, settings.parts) | {"microseconds": spent, "kilobytes": size / 1024}
+        return {**_judged(made, targets, horizon, settings.parts), "microseconds": spent, "kilobytes": size / 1024}
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         places = list(dict.fromkeys((row["series"], row["horizon"]) for row in rows))
