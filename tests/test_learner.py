@@ -352,5 +352,5 @@ def test_weights_are_kept_below_a_multiple_of_their_first_norm():
         weights = optax.apply_updates(weights, updates)
     assert float(jnp.linalg.norm(weights["a"])) == pytest.approx(10.0)
     assert float(jnp.linalg.norm(weights["b"])) == pytest.approx(2.0)  # of norm 0 at first, which counts as 1
-    with pytest.raises(ValueError, match="`factor` must be at least 1, got 0.5"):
+    with pytest.raises(ValueError, match=r"`factor` must be at least 1, got 0\.5"):
         limit_norms(0.5)

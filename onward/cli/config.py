@@ -231,6 +231,7 @@ class ReproduceConfig:
     smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
     architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
     auxiliary-loss: windows and losses on the way, each with and without the other, on permuted Fashion-MNIST.
+    streams: real series forecast as they come, by algorithms, River's models and naive forecasts (an hour).
     """
 
     study: Annotated[
@@ -252,6 +253,7 @@ class ReproduceConfig:
                 "fptt-online",
                 "ptb300",
                 "alpha",
+                "streams",
             ]
         ],
         tyro.conf.arg(metavar="STUDY"),
