@@ -61,20 +61,19 @@ def _agreement(rows):
     lines = ["Mean cosine with BPTT's gradient (cells only, initial weights), traces / spatial:", ""]
     depths = sorted(_values(some, "depth"))
     lines += [
-        f"| task | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
-        "|---" * (2 + len(depths)) + "|",
+        f"| task | T | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
+        "|---" * (3 + len(depths)) + "|",
     ]
-    for task in _values(some, "task"):
-        for cell in _values(some, "cell"):
-            cells = [_pair(_of(some, task=task, cell=cell, depth=depth)) for depth in depths]
-            lines.append(f"| {task} | {cell} | {' | '.join(cells)} |")
+    for task, length, cell in dict.fromkeys((row["task"], row["T"], row["cell"]) for row in some):
+        cells = [_pair(_of(some, task=task, T=length, cell=cell, depth=depth)) for depth in depths]
+        lines.append(f"| {task} | {length} | {cell} | {' | '.join(cells)} |")
     worst = min((row["cosine"] for row in _of(some, algorithm="RTRL")), default=1.0)
     quiet = {
         cell: min(row["activity"] for row in _of(some, algorithm="BPTT", cell=cell)) for cell in _values(some, "cell")
     }
     active = ", ".join(f"{cell} {value:.2f}" for cell, value in quiet.items())
     return "\n".join(lines) + (
-        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. Means over lengths. "
+        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. "
         f"With one layer both forms are the same. Mean absolute emission of the quietest layer (of ALIF: the share "
         f"that fires): {active}."
     )
