@@ -220,18 +220,19 @@ def _learning(rows):
 
 
 def _cost(rows):
-    """Time and memory against depth, in medians over cells."""
+    """Time and memory of the first cell against depth."""
     some = _costed(rows)
+    some = _of(some, cell=some[0]["cell"])
     figure, axes = panels(1, 2)
     for index, name in enumerate(_values(some, "algorithm")):
         mine = _of(some, algorithm=name)
         depths = sorted(_values(mine, "depth"))
         for axis, key in zip(axes[0], ("microseconds", "memory"), strict=True):
-            middle = [np.median([row[key] for row in _of(mine, depth=depth)]) for depth in depths]
-            axis.plot(depths, middle, marker="o", markersize=3, color=COLOURS[index], label=name)
+            found = [_of(mine, depth=depth)[0][key] for depth in depths]
+            axis.plot(depths, found, marker="o", markersize=3, color=COLOURS[index], label=name)
     for axis, label in zip(axes[0], ("us a step and sequence", "memory of a batch's gradient, bytes"), strict=True):
         axis.set_yscale("log")
-        axis.set_xlabel("layers")
+        axis.set_xlabel(f"{some[0]['cell']} layers")
         axis.set_ylabel(label)
         axis.tick_params(length=0)
     axes[0][0].legend(fontsize=7.5, frameon=False)
