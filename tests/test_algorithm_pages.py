@@ -58,7 +58,7 @@ def test_the_equations_are_those_of_the_docstrings():
         text = page.read_text()
         lines = {squeezed(line) for line in text.splitlines()}
         algorithm = getattr(ow, text.splitlines()[0].removeprefix("# "))
-        mine = [line for line in inspect.getdoc(algorithm).splitlines() if re.search(r" = .*\(\d\)$", line)]
+        mine = [line for line in (inspect.getdoc(algorithm) or "").splitlines() if re.search(r" = .*\(\d\)$", line)]
         assert mine
         for line in mine:
             assert squeezed(line) in lines, (algorithm, line)

@@ -61,20 +61,19 @@ def _agreement(rows):
     lines = ["Mean cosine with BPTT's gradient (cells only, initial weights), traces / spatial:", ""]
     depths = sorted(_values(some, "depth"))
     lines += [
-        f"| task | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
-        "|---" * (2 + len(depths)) + "|",
+        f"| task | T | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
+        "|---" * (3 + len(depths)) + "|",
     ]
-    for task in _values(some, "task"):
-        for cell in _values(some, "cell"):
-            cells = [_pair(_of(some, task=task, cell=cell, depth=depth)) for depth in depths]
-            lines.append(f"| {task} | {cell} | {' | '.join(cells)} |")
+    for task, length, cell in dict.fromkeys((row["task"], row["T"], row["cell"]) for row in some):
+        cells = [_pair(_of(some, task=task, T=length, cell=cell, depth=depth)) for depth in depths]
+        lines.append(f"| {task} | {length} | {cell} | {' | '.join(cells)} |")
     worst = min((row["cosine"] for row in _of(some, algorithm="RTRL")), default=1.0)
     quiet = {
         cell: min(row["activity"] for row in _of(some, algorithm="BPTT", cell=cell)) for cell in _values(some, "cell")
     }
     active = ", ".join(f"{cell} {value:.2f}" for cell, value in quiet.items())
     return "\n".join(lines) + (
-        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. Means over lengths. "
+        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. "
         f"With one layer both forms are the same. Mean absolute emission of the quietest layer (of ALIF: the share "
         f"that fires): {active}."
     )
@@ -221,18 +220,19 @@ def _learning(rows):
 
 
 def _cost(rows):
-    """Time and memory against depth, in medians over cells."""
+    """Time and memory of the first cell against depth."""
     some = _costed(rows)
+    some = _of(some, cell=some[0]["cell"])
     figure, axes = panels(1, 2)
     for index, name in enumerate(_values(some, "algorithm")):
         mine = _of(some, algorithm=name)
         depths = sorted(_values(mine, "depth"))
         for axis, key in zip(axes[0], ("microseconds", "memory"), strict=True):
-            middle = [np.median([row[key] for row in _of(mine, depth=depth)]) for depth in depths]
-            axis.plot(depths, middle, marker="o", markersize=3, color=COLOURS[index], label=name)
+            found = [_of(mine, depth=depth)[0][key] for depth in depths]
+            axis.plot(depths, found, marker="o", markersize=3, color=COLOURS[index], label=name)
     for axis, label in zip(axes[0], ("us a step and sequence", "memory of a batch's gradient, bytes"), strict=True):
         axis.set_yscale("log")
-        axis.set_xlabel("layers")
+        axis.set_xlabel(f"{some[0]['cell']} layers")
         axis.set_ylabel(label)
         axis.tick_params(length=0)
     axes[0][0].legend(fontsize=7.5, frameon=False)
