@@ -77,17 +77,23 @@ class Engine:
             normalize=settings.normalize,
             target=target,
         )
+        self._like = jax.eval_shape(self.learner.init)
         self.dtype = np.dtype(jnp.result_type(float))
-        _, static = eqx.partition(network, eqx.is_inexact_array)
-        self._unroll = jax.jit(lambda parameters, X: jax.vmap(eqx.combine(parameters, static).unroll)(X))
+        _, self._static = eqx.partition(network, eqx.is_inexact_array)
+        self._unroll = jax.jit(self._answer)
 
     def begin(self, seed: int, learning_rate: float) -> LearnerState:
         """The state before the first sample."""
         key = jax.random.key(seed)
         known = self.learner.unpack(self.learner.init(jax.random.fold_in(key, 1)))
         parameters = eqx.filter(self._build(key), eqx.is_inexact_array)
+        return self.at_rate(self.learner.pack(known._replace(parameters=parameters)), learning_rate)
+
+    def at_rate(self, state: LearnerState, learning_rate: float) -> LearnerState:
+        """The same state, which learns at another rate from now on."""
+        known = self.learner.unpack(state)
         rate = Rate(jnp.asarray(learning_rate, self.dtype))
-        return self.learner.pack(known._replace(parameters=parameters, optimizer=(*known.optimizer[:-1], rate)))
+        return self.learner.pack(known._replace(optimizer=(*known.optimizer[:-1], rate)))
 
     def take_over(self, other: "Engine", state: LearnerState, seed: int, learning_rate: float) -> LearnerState:
         """The state of an engine with less room in this one's shapes.
@@ -101,8 +107,8 @@ class Engine:
 
     def thaw(self, arrays: tuple[np.ndarray, ...]) -> LearnerState:
         """The inverse of `freeze`."""
-        like = jax.eval_shape(self.learner.init).arrays
-        return LearnerState(tuple(jnp.asarray(a, leaf.dtype) for a, leaf in zip(arrays, like, strict=True)))
+        pairs = zip(arrays, self._like.arrays, strict=True)
+        return LearnerState(tuple(jnp.asarray(array, leaf.dtype) for array, leaf in pairs))
 
     def unroll(self, state: LearnerState, X: np.ndarray) -> np.ndarray:
         """What the network as it is answers to whole sequences from its initial state; nothing is learnt.
@@ -111,15 +117,18 @@ class Engine:
         filled up to powers of two, of which each is compiled once.
         """
         known = self.learner.unpack(state)
-        one = lambda statistics: jax.tree.map(lambda leaf: np.asarray(leaf[0]), statistics)  # noqa: E731
-        X = filled(X, np.zeros(X.shape[-1]) if known.inputs is None else np.asarray(known.inputs.mean[0]))
-        if known.inputs is not None:
-            X = np.clip(normalise(one(known.inputs), X), -WIDEST, WIDEST)
+        inputs, targets = jax.tree.map(lambda leaf: leaf[0], (known.inputs, known.targets))
+        X = filled(X, np.zeros(X.shape[-1]) if inputs is None else np.asarray(inputs.mean))
         sequences, time, _ = X.shape
         room = [(0, power(size, least) - size) for size, least in ((sequences, 1), (time, 64))]
-        answer = self._unroll(known.parameters, np.pad(X, (*room, (0, 0))).astype(self.dtype))
-        answer = np.asarray(answer)[:sequences, :time]
-        return answer if known.targets is None else np.asarray(denormalise(one(known.targets), answer))
+        X = np.pad(X, (*room, (0, 0))).astype(self.dtype)
+        return np.asarray(self._unroll(known.parameters, inputs, targets, X))[:sequences, :time]
+
+    def _answer(self, parameters, inputs, targets, X):
+        if inputs is not None:
+            X = jnp.clip(normalise(inputs, X), -WIDEST, WIDEST)
+        outputs = jax.vmap(eqx.combine(parameters, self._static).unroll)(X)
+        return outputs if targets is None else denormalise(targets, outputs)
 
 
 def engine_of(settings: Settings) -> Engine:
@@ -152,9 +161,9 @@ def make_cell(cell: str | Callable[..., Any]) -> Callable[..., Any]:
         if not callable(cell):
             raise TypeError(f"`cell` must be a name such as 'GRU', or a cell class, got {cell!r}")
         return cell
-    from onward.cli.errors import UsageError  # noqa: PLC0415 (names become classes there, and it is not light)
-    from onward.cli.registry import CELLS  # noqa: PLC0415
-    from onward.cli.specs import choose, options_of, parse  # noqa: PLC0415
+    from onward.cli.errors import UsageError
+    from onward.cli.registry import CELLS
+    from onward.cli.specs import choose, options_of, parse
 
     try:
         spec = parse(cell, "cell")
@@ -173,8 +182,8 @@ def make_algorithm(algorithm: Algorithm | str | None, network: Network) -> Algor
         return algorithm
     if not isinstance(algorithm, str):
         raise TypeError(f"`algorithm` must be an onward.Algorithm, a name such as 'rtrl', or None, got {algorithm!r}")
-    from onward.cli.errors import UsageError  # noqa: PLC0415
-    from onward.cli.registry import make_algorithm as make  # noqa: PLC0415
+    from onward.cli.errors import UsageError
+    from onward.cli.registry import make_algorithm as make
 
     try:
         choice = make(algorithm)

@@ -5,7 +5,7 @@ River is imported here and nowhere else: `from onward.interop.river import Onlin
 
 import collections
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +30,8 @@ class OnlineRNNRegressor(base.Regressor):
     Its state knows the samples so far, in their order: `predict_one(x)` answers to x as the sample that comes next, and
     changes nothing; `learn_one(x, y)` takes the step. It learns after every sample in constant memory.
 
-    **Features** may come and go. Each new one gets a column, whose room doubles when it is full (16, 32, ...): only then
-    is something compiled. One that is not there is missing: its last known value is taken, at first its mean. So are
+    **Features** may come and go. Each new one gets a column, and room for columns doubles when it is full (16, 32,
+    ...): only then is something compiled. One that is not there is missing: its last known value is taken, at first its mean. So are
     None, NaN and infinity. A target of None or NaN has no loss, but the step is taken.
     **Copies.** `pickle` and `copy.deepcopy` take state and parameters along, and go on with the same bits; `clone`
     gives a new model that has learnt nothing.

@@ -32,7 +32,7 @@ class DictLearner:
         self._frozen: tuple[np.ndarray, ...] | None = None
 
     def learn(self, x: Mapping, y: Any, weight: float | None = None) -> None:
-        """One sample: `y` is a number or a vector of numbers (NaN or None: missing), or a label, as the settings say."""
+        """One sample; `y` is a number, or a label where the settings say so; NaN or None: missing."""
         target = self._target(y)
         self._discover(x)
         engine, state = self._with_room()
