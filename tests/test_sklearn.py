@@ -39,7 +39,7 @@ def sequence(length=200, features=3, seed=0):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_sklearns_checks(estimator):
+def test_sklearns_checks(estimator, unchecked):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         results = check_estimator(
@@ -147,7 +147,8 @@ def test_partial_fit_goes_on(estimator):
 
 
 def test_a_search_over_rates_shares_a_program():
-    X, y = sequence(90)
+    X, _ = sequence(90)
+    y = X[:, 0]
     search = GridSearchCV(
         make_pipeline(StandardScaler(), RNNRegressor(**QUICK)),
         {"rnnregressor__learning_rate": [1e-9, 0.02], "rnnregressor__epochs": [np.int64(8)]},

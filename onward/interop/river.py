@@ -30,9 +30,9 @@ class OnlineRNNRegressor(base.Regressor):
     Its state knows the samples so far, in their order: `predict_one(x)` answers to x as the sample that comes next, and
     changes nothing; `learn_one(x, y)` takes the step. It learns after every sample in constant memory.
 
-    **Features** may come and go. Each new one gets a column, and room for columns doubles when it is full (16, 32,
-    ...): only then is something compiled. One that is not there is missing: its last known value is taken, at first its mean. So are
-    None, NaN and infinity. A target of None or NaN has no loss, but the step is taken.
+    **Features** may come and go. Each new one gets a column, and room for columns doubles when it is full (16, 32 ...):
+    only then is something compiled. One that is not there is missing: its last known value is taken, at first its mean.
+    So are None, NaN and infinity. A target of None or NaN has no loss, but the step is taken.
     **Copies.** `pickle` and `copy.deepcopy` take state and parameters along, and go on with the same bits; `clone`
     gives a new model that has learnt nothing.
     **Compilation.** At a model's first sample, and shared by all models of the same shape; seeds and learning rates are

@@ -15,14 +15,13 @@ from onward.sample import Sample
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.metrics import accuracy_score, r2_score
-    from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils import check_random_state, multiclass, validation
 except ImportError as error:
     raise ImportError(
         "onward.interop.sklearn needs scikit-learn, which is not installed; run `pip install onward[sklearn]`"
     ) from error
 
+checks: Any = validation  # scikit-learn has no types, and what is inferred of it is wrong
 LONG, SHORT = 512, 32  # steps that are learnt from in one call, about, and for what remains of the sequences
 
 
@@ -51,6 +50,9 @@ class RNNRegressor(RegressorMixin, BaseEstimator):
         model = RNNRegressor(units=16, epochs=5).fit(X[:800], y[:800])
         model.score(X[800:], y[800:])
     """
+
+    settings_: Settings
+    state_: tuple[np.ndarray, ...]
 
     def __init__(
         self,
@@ -94,7 +96,9 @@ class RNNRegressor(RegressorMixin, BaseEstimator):
 
     def _checked(self, X, y, first):
         X = _sequences(self, X, reset=first, y=None if y is None else "no_validation")
-        y = check_array(y, ensure_2d=False, allow_nd=True, ensure_all_finite="allow-nan", dtype=float, input_name="y")
+        y = checks.check_array(
+            y, ensure_2d=False, allow_nd=True, ensure_all_finite="allow-nan", dtype=float, input_name="y"
+        )
         if not np.isfinite(y).any():
             raise ValueError("`y` holds no number; give a target to at least one step")
         y, last, wide = _per_step(X, y, np.nan)
@@ -119,6 +123,9 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
     whole sequence, asked for at its last step) or [sequences, time]. Probabilities have a further axis of classes.
     **Attributes.** `classes_`, in sorted order; and as `RNNRegressor`, like all else.
     """
+
+    settings_: Settings
+    state_: tuple[np.ndarray, ...]
 
     def __init__(
         self,
@@ -152,7 +159,7 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable labels."""
-        check_is_fitted(self)
+        checks.check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=-1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -162,9 +169,9 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
     def _checked(self, X, y, classes, first):
         X = _sequences(self, X, reset=first, y=None if y is None else "no_validation")
         wide = len(X) > 1 and _shape(y) == X.shape[:2]
-        y = np.asarray(y) if wide else column_or_1d(y, warn=True)
-        check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        check_classification_targets(np.ravel(y))
+        y = np.asarray(y) if wide else checks.column_or_1d(y, warn=True)
+        checks.check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        multiclass.check_classification_targets(np.ravel(y))
         if first:
             self.classes_ = np.unique(y if classes is None else classes)
         numbers = np.searchsorted(self.classes_, y)
@@ -234,7 +241,7 @@ def _learn(model, X, y, epochs):
 
 def _answers(model, X):
     """Outputs for X: of each step of one sequence [time, outputs], or of several, or of the last step of each."""
-    check_is_fitted(model)
+    checks.check_is_fitted(model)
     single = len(_shape(X)) != 3
     X = _sequences(model, X, reset=False)
     engine = engine_of(model.settings_)
@@ -257,7 +264,7 @@ def _sequences(model, X, *, reset, **told):
     if several and 0 in shape:
         raise ValueError(f"`X` has shape {shape}, which holds nothing; give at least one step of one sequence")
     rows = np.reshape(X, (-1, shape[-1])) if several else X
-    rows = validate_data(model, rows, reset=reset, ensure_all_finite="allow-nan", **told)
+    rows = np.asarray(checks.validate_data(model, rows, reset=reset, ensure_all_finite="allow-nan", **told))
     return rows.reshape(shape) if several else rows[None]
 
 

@@ -71,16 +71,17 @@ class DictLearner:
         engine, state = self._thawed()
         features = power(len(self.columns), FEATURES)
         outputs = power(len(self.labels), LABELS) if self.settings.labels else self.settings.outputs
-        if engine is None or state is None:
-            self.seed = seed_of(self.seed)
-        elif (features, outputs) == (self.settings.features, self.settings.outputs):
+        fits = (features, outputs) == (self.settings.features, self.settings.outputs)
+        if engine is not None and state is not None and fits:
             return engine, state
+        self.seed = seed = seed_of(self.seed)
         self.settings = replace(self.settings, features=features, outputs=outputs)
-        self._engine = engine_of(self.settings)
+        wider = engine_of(self.settings)
         if engine is None or state is None:
-            self._state = self._engine.begin(self.seed, self.learning_rate)
+            self._state = wider.begin(seed, self.learning_rate)
         else:
-            self._state = self._engine.take_over(engine, state, self.seed, self.learning_rate)
+            self._state = wider.take_over(engine, state, seed, self.learning_rate)
+        self._engine = wider
         return self._engine, self._state
 
     def _discover(self, x):
