@@ -188,8 +188,8 @@ class RecordStream:
             raise checkpoints.CheckpointError(f"{path} is a checkpoint, but not one of a stream; use another file")
         stream = cls.__new__(cls)
         try:
-            config = header["config"] | {"features": tuple(header["config"]["features"])}
-            stream._setup(StreamSettings(**config), tuple(header["features"]))
+            settings = StreamSettings(**header["config"] | {"features": tuple(header["config"]["features"])})
+            stream._setup(settings, tuple(header["features"]))
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoints.CheckpointError(f"{path} has settings that are not known here ({error})") from None
         stream.state, _ = stream.learner.load(path)

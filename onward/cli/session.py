@@ -89,6 +89,11 @@ def keep_config(config: CommonConfig, folder: Path) -> None:
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
+def use_one_thread() -> None:
+    """Have XLA run on one thread, which is faster where all arrays are small; before its backend starts."""
+    os.environ.setdefault("NPROC", "1")
+
+
 @contextlib.contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder while this lasts; the system lets go of it when the process ends.

@@ -26,6 +26,7 @@ def run(words: list[str]) -> int:
     """Read, learn, write, until the input ends or somebody stops it."""
     config = parse(StreamConfig, "stream", words)
     config.check()
+    session.use_one_thread()
     if config.checkpoint is None:
         return _run(config, None, {})
     if not config.resume and config.checkpoint.exists():

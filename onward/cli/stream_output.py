@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from onward.cli.errors import UsageError
 from onward.records import Outcome, StreamSettings
@@ -92,7 +92,7 @@ class Monitor:
     Also tells of bad rows: of each of the first few, then how many there are.
     """
 
-    def __init__(self, *, quiet: bool, out: TextIO | None = None):
+    def __init__(self, *, quiet: bool, out: Any = None):
         self._out, self._quiet = sys.stderr if out is None else out, quiet
         self.live = not quiet and self._out.isatty()
         self._every = SECONDS_BETWEEN_LOOKS if self.live else SECONDS_BETWEEN_LINES
