@@ -129,6 +129,16 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch, capsys):
     assert "pip install 'onward[serve]'" in capsys.readouterr().err
 
 
+def test_xla_has_a_thread_for_forecasts_beside_the_one_that_learns(monkeypatch):
+    """With one, on a machine of one core, forecasts would wait for learning."""
+    for given, used in (("", "2"), ("3", "3")):
+        monkeypatch.setenv("NPROC", given)
+        if not given:
+            del os.environ["NPROC"]
+        assert main(["serve", "--target", "x", "--host", "192.0.2.1", "--token", TOKEN]) == 2
+        assert os.environ["NPROC"] == used
+
+
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--help"])

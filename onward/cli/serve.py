@@ -89,6 +89,7 @@ def run(words: list[str]) -> int:
         if config.checkpoint is not None:
             stack.enter_context(session.sole_use_of(config.checkpoint))
         stack.enter_context(session.gentle_stop())
+        _use_two_threads()
         stream = _resumed(config, words)
         settings = _settings(config) if stream is None else stream.settings
         listener = stack.enter_context(_bound(config))
@@ -117,6 +118,11 @@ def _served(
     with contextlib.suppress(KeyboardInterrupt), engine:
         server(app).run(sockets=[listener])
     return _ended(engine, config)
+
+
+def _use_two_threads() -> None:
+    """Have XLA run on two threads, so that one forecasts while the other learns; before its backend starts."""
+    os.environ.setdefault("NPROC", "2")
 
 
 def _check(config: ServeConfig) -> None:
