@@ -339,6 +339,6 @@ def test_the_documentation_runs(capsys):
     score, before, after, errors, forecast = capsys.readouterr().out.splitlines()
     assert len(blocks) == 3
     assert float(score.removeprefix("MAE: ")) < 1.5
-    assert (before, after) == ("None", "closed opening")
+    assert (before, after) == ("None", "opening open")
     assert len(eval(errors)) == 6
     assert all(math.isfinite(value) for value in eval(forecast))
