@@ -10,6 +10,7 @@ Everything is there for a whole array at once, and one step after another in con
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from operator import add, mul
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def rolling_mean(values: Num[np.ndarray, "time *series"], window: int) -> Float[
     Sums are never taken back, so that a huge value leaves no trace once it is out of the window.
     """
     at_least(1, "give a number of steps", window=window)
-    flat = np.asarray(values, float).reshape(len(values), -1)
+    flat = np.asarray(values, float).reshape(len(values), math.prod(values.shape[1:]))
     out = np.full_like(flat, np.nan)
     for column, result in zip(flat.T, out.T, strict=True):
         known = np.isfinite(column)
@@ -161,12 +162,12 @@ class Scores:
         self.forecasters, self.window = tuple(forecasters), window
         self.count = 0
         self.failures = dict.fromkeys(self.forecasters, 0)
-        # Of each forecaster the absolute error, then of each the squared one. The window is the end of one block of
-        # samples and the start of the next: two sums, and none is ever taken back.
+        # A row has of each forecaster the absolute error, then of each the squared one. The window is the end of one
+        # block of rows and the start of the next: two sums, and none is ever taken back.
         width = 2 * len(self.forecasters)
-        self._total, self._started = [0.0] * width, [0.0] * width
-        self._block, self._ending = np.zeros((window, width)), np.zeros((window + 1, width))
-        self._place = 0
+        self._past, self._started = np.zeros(width), [0.0] * width  # sums of full blocks; of the one that has begun
+        self._rows: list[list[float]] = []  # of the block that has begun
+        self._ending = np.zeros((window + 1, width))  # of the last full block, sums from each place on
 
     def update(self, target: Number, forecasts: Sequence[Number]) -> None:
         """Take one sample: its target and each forecaster's forecast of it, NaN where there is none."""
@@ -175,23 +176,20 @@ class Scores:
         if not math.isfinite(target):
             return
         errors = [float(forecast) - float(target) for forecast in forecasts]
-        failed = [name for name, error in zip(self.forecasters, errors, strict=True) if not math.isfinite(error)]
-        for name in failed:
-            self.failures[name] += 1
-        if failed:
+        if not all(map(math.isfinite, errors)):
+            for name, error in zip(self.forecasters, errors, strict=True):
+                self.failures[name] += not math.isfinite(error)
             return
-        row = [abs(error) for error in errors] + [error * error for error in errors]
-        self._total = [total + error for total, error in zip(self._total, row, strict=True)]
-        self._started = [total + error for total, error in zip(self._started, row, strict=True)]
-        self._block[self._place] = row
+        row = [*map(abs, errors), *map(mul, errors, errors)]
         self.count += 1
-        self._place += 1
-        if self._place == self.window:
-            self._turn()
+        self._started = list(map(add, self._started, row))
+        self._rows.append(row)
+        if len(self._rows) == self.window:
+            self._turn(np.array(self._rows))
 
     def extend(self, targets: Num[np.ndarray, " time"], forecasts: Num[np.ndarray, "time forecaster"]) -> None:
         """Take many samples at once."""
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             errors = np.asarray(forecasts, float) - np.asarray(targets, float)[:, None]
         known = np.isfinite(targets)
         failed = ~np.isfinite(errors) & known[:, None]
@@ -201,14 +199,14 @@ class Scores:
         with np.errstate(over="ignore"):
             rows = np.concatenate([abs(errors), errors * errors], 1)
         self.count += len(rows)
-        self._total = (self._total + rows.sum(0)).tolist()
         while len(rows):
-            some, rows = np.split(rows, [self.window - self._place])
-            self._block[self._place : self._place + len(some)] = some
+            some, rows = np.split(rows, [self.window - len(self._rows)])
             self._started = (self._started + some.sum(0)).tolist()
-            self._place += len(some)
-            if self._place == self.window:
-                self._turn()
+            if len(some) < self.window:
+                self._rows += some.tolist()
+                some = np.array(self._rows)
+            if len(some) == self.window:
+                self._turn(some)
 
     def mae(self, rolling: bool = False) -> dict[str, float]:
         """Mean absolute error of each forecaster; NaN if there was no sample."""
@@ -233,27 +231,35 @@ class Scores:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it knows, to be kept in a checkpoint."""
-        names = ("count", "_total", "_started", "_block", "_ending", "_place")
-        kept = {name.strip("_"): np.array(getattr(self, name)) for name in names}
-        return kept | {"failures": np.array(list(self.failures.values()))}
+        block = np.zeros((self.window, len(self._started)))
+        block[: len(self._rows)] = np.reshape(self._rows, (-1, len(self._started)))
+        return {
+            "count": np.array(self.count),
+            "failures": np.array(list(self.failures.values())),
+            "past": self._past.copy(),
+            "started": np.array(self._started),
+            "block": block,
+            "ending": self._ending.copy(),
+        }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave, exactly; `ValueError` if that had another window or number of forecasters."""
         _same_shapes(self.arrays(), arrays)
-        self.count, self._place = int(arrays["count"]), int(arrays["place"])
-        self._total, self._started = arrays["total"].tolist(), arrays["started"].tolist()
-        self._block, self._ending = np.array(arrays["block"]), np.array(arrays["ending"])
+        self.count = int(arrays["count"])
         self.failures = dict(zip(self.forecasters, arrays["failures"].tolist(), strict=True))
+        self._past, self._started = np.array(arrays["past"]), arrays["started"].tolist()
+        self._rows = arrays["block"][: self.count % self.window].tolist()
+        self._ending = np.array(arrays["ending"])
 
-    def _turn(self) -> None:
-        """Start a new block: of the full one, what remains after each of its places is summed."""
-        self._ending, self._started, self._place = _sums_from(self._block, axis=0), [0.0] * len(self._started), 0
+    def _turn(self, block: np.ndarray) -> None:
+        """Start a new block: of the full one, what remains from each of its places on is summed."""
+        self._past = self._past + self._started
+        self._ending, self._started, self._rows = _sums_from(block, 0), [0.0] * len(self._started), []
 
     def _means(self, rolling: bool) -> list[float]:
-        sums, count = self._total, self.count
-        if rolling:
-            sums, count = (self._ending[self._place] + self._started).tolist(), min(count, self.window)
-        return [total / count if count else math.nan for total in sums]
+        before = self._ending[len(self._rows)] if rolling else self._past
+        count = min(self.count, self.window) if rolling else self.count
+        return ((before + self._started) / count).tolist() if count else [math.nan] * len(self._started)
 
 
 class Prequential:

@@ -135,8 +135,10 @@ class Network(eqx.Module):
     ) -> PyTree:
         """Outputs `[time, ...]` for `inputs` `[time, features]`, or integers `[time]` where embeddings read them.
 
-        They start from `states`, by default the initial ones.
+        They start from `states`, by default the initial ones. No steps give no outputs; a NaN stays one.
+        **Raises.** `ValueError` or `TypeError` where a step has other features than the network reads, or integers.
         """
+        check_input(self, inputs, jnp.shape(inputs)[:1])
         network = self.effective()
         states = network.initial_state() if states is None else states
         _, outputs = jax.lax.scan(lambda s, x: network.step(s, x), states, inputs)
@@ -177,6 +179,28 @@ def gather(values: Mapping[str, PyTree], name: str, parents: Sequence[str]) -> P
             f"node {name!r} reads {', '.join(parents)}, which cannot be concatenated ({error}); "
             "only arrays that agree in all but the last axis can be"
         ) from None
+
+
+def check_input(network: Network, input: PyTree, steps: tuple[int, ...]) -> None:
+    """Raise a `ValueError` or `TypeError` where a node cannot read `input`, of shape `steps` and then its features."""
+    if not hasattr(input, "dtype"):
+        return
+    for name, parents in network.edges:
+        if INPUT not in parents:
+            continue
+        node, shape, dtype, size = network.nodes[name], jnp.shape(input), input.dtype, network.input_size
+        if not isinstance(node, (Cell, eqx.nn.Linear, eqx.nn.MLP, eqx.nn.LayerNorm, eqx.nn.RMSNorm)):
+            continue
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"`input` has dtype {dtype}, but node {name!r} ({type(node).__name__}) needs floating-point numbers; "
+                "convert it with .astype(float), or read integers through an eqx.nn.Embedding"
+            )
+        if size is not None and shape[len(steps) :] != (size,):
+            raise ValueError(
+                f"`input` has shape {shape}, but the network reads {size} features a step; give it shape "
+                f"{(*steps, size)}"
+            )
 
 
 def is_recurrent(network: Network) -> PyTree:

@@ -1,4 +1,4 @@
-"""What a stream's learner keeps of the last samples: those whose targets have not arrived or whose window is not full."""
+"""What a learner keeps of the last samples: those whose targets have not arrived, or whose window is not full."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from onward.sample import Sample
 
 
 class Samples(NamedTuple):
-    """Consecutive samples; every leaf [batch, time, ...]. A missing part of a target is NaN, a missing label negative."""
+    """Consecutive samples, leaves [batch, time, ...]. A missing part of a target is NaN, a missing label negative."""
 
     input: PyTree
     target: Array
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 def nothing(like: Samples, length: int) -> Samples:
-    """`length` steps before the first one, of which nothing is ever learnt; `like` is one sample without a time axis."""
+    """`length` steps before the first, of which nothing is ever learnt; `like` is one sample without a time axis."""
     repeat = lambda leaf: jnp.zeros((leaf.shape[0], length, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
     return jax.tree.map(repeat, like)
 

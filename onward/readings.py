@@ -131,8 +131,8 @@ def _is_number(value):
 def _lacking(record, name):
     if not isinstance(record, Mapping):
         return f"a record must be a mapping from names to values, got {_short(record)}; give one with {name!r}"
-    known = ", ".join(map(str, list(record)[:8])) + (", ..." if len(record) > 8 else "")
-    return f"the target field {name!r} is not there (fields: {_short(known, quote=False) or 'none'}); name one that is"
+    known = ", ".join(map(_short, list(record)[:8])) + (", ..." if len(record) > 8 else "")
+    return f"the target field {name!r} is not there (fields: {known or 'none'}); name one that is"
 
 
 def _no_number(name, value):
@@ -143,6 +143,6 @@ def _no_number(name, value):
     return f"field {name!r} holds {_short(value)} instead of a number; leave it empty where it is missing"
 
 
-def _short(value, quote=True):
-    text = (repr if quote else str)(value)
+def _short(value):
+    text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

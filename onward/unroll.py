@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from onward.cells.base import Cell, FactoredCell, factor, restart, summed_leaves
 from onward.jacobian import in_one_direction, own_recurrence, own_transition
@@ -90,7 +90,7 @@ class Window:
     """A network linearised over one window of a batch of sequences; lives only while a function is traced.
 
     Inputs, and the output and its errors, are `[batch, time, ...]` as everywhere; inside, all is `[time, batch, ...]`,
-    so that scans read and write what is contiguous.
+    so that scans read and write what is contiguous. `resets`: booleans [batch, time] where episodes begin, or None.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Window:
         rule: Rule | Mapping[str, Rule],
         states: dict[str, PyTree],
         inputs: PyTree,
-        resets: Array | None = None,
+        resets: Any = None,
     ):
         self.network = network
         resets = None if resets is None else swap(resets)
@@ -160,6 +160,7 @@ class Window:
         return errors
 
 
+@eqx.filter_jit  # traced once for a node and sizes, however many blocks of an influence are made of it
 def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree:
     """Gradient of a node's parameters: the sum over `axes` leading axes of errors times immediate derivatives.
 
@@ -270,21 +271,20 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
             new = jax.tree.map(lambda n, o: n + _by_unit(o, emission), new, slopes)
         return new, recurrent
 
-    def step(state, inputs):
+    def step(arriving, inputs):
         drive, tap, reset = inputs
-        state = restart(cell, state, reset)
+        state = restart(cell, arriving, reset)
         kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
         new, recurrent = advance(kept, drive, tap)
         if rule.cross_terms != "all":
             earlier = rule.cross_terms == "reversed"
             new = in_one_direction(lambda seen: advance(seen, drive, tap)[0], kept, earlier=earlier)
-        new = _attach(new, tap.state)
-        return new, (state, None if reset is None else new, recurrent if spatial else None)
+        return _attach(new, tap.state), (arriving, recurrent if spatial else None)
 
     swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
-    final, (before, after, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
-    if resets is None:  # where nothing comes between, what is before a step is what was after the last
-        after = jax.tree.map(lambda b, f: jnp.concatenate([b[1:], f[None]]), before, final)
+    final, (arriving, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
+    after = jax.tree.map(lambda a, f: jnp.concatenate([a[1:], f[None]]), arriving, final)
+    before = each(lambda state, reset: restart(cell, state, reset))(arriving, resets)
     states = after
     if spatial:
         fixed = lax.stop_gradient((before, recurrents))

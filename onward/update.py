@@ -107,7 +107,8 @@ def make_update(
     descend = make_descent(algorithm, optimizer)
 
     def learn(state, way, piece):
-        done, estimate, found = descend(Progress(state.parameters, state.optimizer, state.carry), *way, piece)
+        static, loss = way
+        done, estimate, found = descend(Progress(state.parameters, state.optimizer, state.carry), static, loss, piece)
         answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output) if plan.intermediate else None
         return state._replace(**done._asdict()), (answer, estimate.loss, optax.tree.norm(found))
 

@@ -143,6 +143,32 @@ def test_a_carry_of_another_batch_is_refused():
         ow.RTRL().run(NET, ow.losses.squared_error, ow.RTRL().init(NET, batch=2), window)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "made_by", "net", "message"),
+    [
+        (ow.RTRL(), ow.BPTT(), NET, "`carry` does not hold the memory of RTRL; make it with algorithm.init"),
+        (ow.BPTT(), ow.SnAp(1), NET, "`carry` does not hold the memory of BPTT"),
+        (ow.UORO(), ow.RTRL(), NET, "`carry` does not hold the memory of UORO"),
+        (ow.RTRL(), ow.RTRL(), network("RNN x 1"), "`carry` does not hold the states of this network"),
+    ],
+)
+def test_a_carry_of_something_else_is_refused(algorithm, made_by, net, message):
+    """RTRL on BPTT's carry would be truncated in silence."""
+    carry = made_by.init(net, batch=2)
+    with pytest.raises(ValueError, match=message):
+        algorithm.run(NET, ow.losses.squared_error, carry, sample())
+
+
+def test_inputs_of_unroll_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"`input` has shape \(5, 2\), but the network reads 3 .* shape \(5, 3\)"):
+        NET.unroll(jnp.ones((5, 2)))
+    with pytest.raises(ValueError, match=r"`input` has shape \(2, 5, 3\), but the network reads 3 features"):
+        NET.unroll(jnp.ones((2, 5, 3)))
+    with pytest.raises(TypeError, match=r"`input` has dtype int64, but node '0_gru' \(GRU\) needs floating"):
+        NET.unroll(jnp.ones((5, 3), int))
+    assert NET.unroll(jnp.ones((0, 3))).shape == (0, OUTPUT)
+
+
 def test_a_window_that_does_not_divide_the_length_leaves_a_shorter_one():
     """Documented in `onward.train`; with frozen parameters the sum is that of the whole sequence."""
     window = sample(length=7)

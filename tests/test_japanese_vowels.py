@@ -142,3 +142,18 @@ def test_a_small_network_learns_more_than_chance():
     network = ow.stack(cell, readout=eqx.nn.Linear(16, 9, key=keys[1]))
     trained = ow.train(network, task, algorithm=ow.BPTT(), optimizer=optax.adam(1e-2), batch_size=32, steps=60)
     assert ow.evaluate(trained.network, task, "test")["accuracy"] > 0.6  # always naming the third would give 0.24
+
+
+def test_spikes_learn_it_by_eprop():
+    task = make("japanese-vowels")
+    network = ow.networks.cell_stack(ow.cells.ALIF, 12, 9, units=16, pooling=True, key=jax.random.key(0))
+    network = eqx.tree_at(lambda n: n.nodes["alif_1"].weight_ih, network, 3 * network.nodes["alif_1"].weight_ih)
+    trained = ow.train(network, task, algorithm=ow.EProp(), optimizer=optax.adam(1e-2), batch_size=32, steps=60)
+    cell, net = trained.network.nodes["alif_1"], trained.network
+    states, fired = net.initial_state(), []
+    for x in task.train_batch(0, 0, 1).input[0, :10]:
+        states, _ = net.step(states, x)
+        fired.append(np.asarray(cell.emit(states["alif_1"])))
+    assert set(np.unique(fired)) == {0.0, 1.0}
+    assert 0.02 < np.mean(fired) < 0.8
+    assert ow.evaluate(trained.network, task, "test")["accuracy"] > 0.5

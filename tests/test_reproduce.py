@@ -13,11 +13,13 @@ import pytest
 
 from onward.cli import main
 from onward.cli.config import ReproduceConfig
+from onward.data import load_series
 from onward.reproduce import STUDIES, complexity, load
 from onward.reproduce.adding import METHODS, AddingSettings, AddingStudy, AddingWindows, WindowSettings
 from onward.reproduce.gradient_quality import GradientQuality, Settings
 from onward.reproduce.images import AuxiliaryLoss, ImageSettings
 from onward.reproduce.mnist98 import Mnist98Table, Passes, PassesSettings, TableSettings, Training
+from onward.reproduce.streams import Streams
 from onward.reproduce.study import Study, panels, run
 from onward.tasks import Adding as AddingTask
 from onward.tasks import DelayedXOR
@@ -82,6 +84,24 @@ def test_a_study_writes_table_figures_text_and_settings(tmp_path):
     assert "the largest is 9" in (tmp_path / "new/findings.md").read_text()
     assert (tmp_path / "new/squares.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "new/squares.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_factor_of_recurrent_parameters_is_an_option(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("onward.cli.reproduce.run_study", lambda study, folder, **options: asked.append(options) or "")
+    assert main(["reproduce", "mnist98-table", "--recurrent-factor", "0.25", "--out", str(tmp_path)]) == 0
+    assert asked[0]["settings"] == replace(Mnist98Table.full, training=Training(recurrent_factor=0.25))
+    assert main(["reproduce", "passes", "--quick", "--out", str(tmp_path)]) == 0
+    assert asked[1]["settings"] == Passes.quick
+    assert main(["reproduce", "precision", "--recurrent-factor", "1"]) == 2
+    assert "is for passes and mnist98-table, and not for precision; leave it out" in capsys.readouterr().err
+    assert main(["reproduce", "passes", "--recurrent-factor", "-1"]) == 2
+    assert "--recurrent-factor must be at least 0, got -1.0" in capsys.readouterr().err
+
+
+def test_settings_of_ones_own_are_those_that_are_measured(tmp_path):
+    assert start(Squaring(), tmp_path, settings=Squares((5.0,))) == "the largest is 25"
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"numbers": [5.0]}
 
 
 def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
@@ -313,3 +333,19 @@ def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("onward.reproduce.images.make", missing)
     assert main(["reproduce", "smnist", "--quick", "--out", str(tmp_path)]) == 2
     assert "train-images is not in /data and could not be fetched: put it there" in capsys.readouterr().err
+
+
+def test_streams_are_forecast_before_they_are_learnt(tmp_path, monkeypatch):
+    methods = ("naive", "seasonal naive", "BPTT, GRU, 8 steps")
+    small = {"series": (("electricity", 2),), "rows": 80, "units": 2, "chunk": 40, "parts": 3, "methods": methods}
+    monkeypatch.setattr(Streams, "quick", replace(Streams.quick, **small))
+    assert main(["reproduce", "streams", "--quick", "--out", str(tmp_path)]) == 0
+    rows = {(row["horizon"], row["method"]): row for row in table(tmp_path)}
+    assert len(rows) == 2 * len(Streams.quick.methods)
+    values = load_series("electricity").values[:80, 0].astype(float)
+    for ahead in (1, 2):
+        expected = np.nanmean(np.abs(values[ahead:] - values[:-ahead]))
+        assert float(rows[str(ahead), "naive"]["mae"]) == pytest.approx(expected, rel=1e-6)
+        assert len({rows[str(ahead), method]["mae"] for method in Streams.quick.methods}) == len(Streams.quick.methods)
+    assert "to seasonal naive" in (tmp_path / "findings.md").read_text()
+    assert (tmp_path / "streams.png").exists()

@@ -62,6 +62,24 @@ def test_influence_is_stored_on_the_pattern_alone():
     assert {name: leaf.shape for name, leaf in everything.items()} == {"0_sparse": (4, 8, 18), "1_sparse": (4, 4, 5)}
 
 
+def test_cost_falls_with_the_connections():
+    """Numbers that are carried and operations of a step, by the share of connections; RTRL's do not fall."""
+    keys, found = jax.random.split(KEY), {}
+    window = ow.Sample(jnp.ones((1, 1, 2)), jnp.ones((1, 1, 1)), jnp.ones((1, 1)))
+    for algorithm in (ow.SnAp(2), ow.RTRL()):
+        for density in (0.5, 0.0625):
+            cell = ow.cells.Sparse(ow.cells.RNN(2, 32, key=keys[0]), density)
+            net = ow.stack(cell, readout=eqx.nn.Linear(32, 1, key=keys[1]))
+            carry = algorithm.init(net, batch=1)
+            step = jax.jit(lambda c, n=net, a=algorithm: a.run(n, ow.losses.squared_error, c, window))
+            compiled = step.lower(carry).compile()
+            size = sum(leaf.size for leaf in jax.tree.leaves(carry.memory))
+            found.setdefault(str(algorithm), []).append((size, compiled.cost_analysis()["flops"]))
+    (sparse, dense) = (np.asarray(list(rows), float) for rows in found.values())
+    assert (sparse[1] < sparse[0] / 8).all(), sparse
+    assert (dense[1] > dense[0] / 1.1).all(), dense
+
+
 def test_the_pattern_is_that_of_the_jacobian():
     """Through a relu, a norm and a skip, and of cells whose units have two components."""
     keys = jax.random.split(KEY, 8)

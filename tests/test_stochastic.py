@@ -28,9 +28,8 @@ def key_chain(key, steps):
         yield now
 
 
-@pytest.mark.parametrize("name", ["uoro", "kf_rtrl"])
-def test_the_numbers_are_those_of_a_numpy_loop(name):
-    """Step by step on a leaky tanh layer, with the same random signs."""
+def leaky_layer():
+    """A network of one leaky tanh layer, its window, and what the loops take: weights, leak, readout, sample."""
     keys = jax.random.split(jax.random.key(3), 3)
     cell = ow.cells.LeakyRNN(2, 4, leak=0.7, key=keys[0])
     cell = eqx.tree_at(lambda c: c.bias, cell, jnp.asarray([0.1, -0.2, 0.3, 0.05]))
@@ -39,23 +38,38 @@ def test_the_numbers_are_those_of_a_numpy_loop(name):
     window = ow.Sample(
         *(jnp.asarray(rng.normal(size=(STEPS, n))) for n in (2, 3)), jnp.asarray(rng.uniform(size=STEPS))
     )
-    if name == "uoro":
-        algorithm = ow.UORO()
-        signs = [jax.random.rademacher(key, (4,)) for key in key_chain(keys[2], STEPS)]
-    else:
-        algorithm = ow.KFRTRL()
-        signs = [jax.random.rademacher(key, (2,)) for key in key_chain(keys[2], STEPS)]
     readout = net.nodes[net.output]
     layer = np.concatenate([cell.weight_ih, cell.weight_hh, cell.bias[:, None]], axis=1)
     of_sample = [np.asarray(part) for part in (window.input, window.target, window.weight)]
-    arguments = layer, 0.7, (np.asarray(readout.weight), np.asarray(readout.bias)), of_sample
-    expected = getattr(stochastic, name)(*arguments, [np.asarray(s, float) for s in signs])
+    return net, window, (layer, 0.7, (np.asarray(readout.weight), np.asarray(readout.bias)), of_sample)
 
-    carry, found = algorithm.init(net, key=keys[2]), []
+
+def step_by_step(algorithm, net, window, key=None):
+    """The layer's gradients [U W b] after every step."""
+    carry, found = algorithm.init(net, key=key), []
     for step in range(STEPS):
         carry, estimate = run(algorithm, net, carry, cut(window, step, step + 1))
         own = estimate.gradient.nodes["0_leakyrnn"]
         found.append(np.concatenate([own.weight_ih, own.weight_hh, own.bias[:, None]], axis=1))
+    return np.stack(found)
+
+
+def test_snap_is_a_numpy_loop_too():
+    net, window, arguments = leaky_layer()
+    found = step_by_step(ow.SnAp(1), net, window)
+    np.testing.assert_allclose(found, stochastic.snap(*arguments), rtol=1e-10, atol=1e-13)
+    assert np.abs(found - stochastic.snap(*arguments, mistake="emission")).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["uoro", "kf_rtrl"])
+def test_the_numbers_are_those_of_a_numpy_loop(name):
+    """Step by step on a leaky tanh layer, with the same random signs."""
+    net, window, arguments = leaky_layer()
+    algorithm, count = {"uoro": (ow.UORO(), 4), "kf_rtrl": (ow.KFRTRL(), 2)}[name]
+    key = jax.random.key(4)
+    signs = [jax.random.rademacher(each, (count,)) for each in key_chain(key, STEPS)]
+    expected = getattr(stochastic, name)(*arguments, [np.asarray(s, float) for s in signs])
+    found = step_by_step(algorithm, net, window, key)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
     other = getattr(stochastic, name)(*arguments, [-np.asarray(s, float) * (-1) ** i for i, s in enumerate(signs)])
     assert np.abs(other - expected).max() > 1e-3, "the signs do not matter: the comparison sees nothing"
@@ -66,18 +80,28 @@ def exact(name):
     return windowed(ow.RTRL(), network(name), sample(length=6, batch=1), (3, 6))[0][1]
 
 
-def errors(algorithm, name, keys=64, repetitions=64):
-    """Distance of the second window's mean gradient to RTRL's: of `keys` sequences, and of all repetitions."""
+@functools.cache
+def second_gradient(algorithm, name, keys):
+    """Key -> the second window's gradient, the mean of `keys` sequences; both windows run the same compiled loop."""
     net, window = network(name), sample(length=6, batch=1)
     many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys, *leaf.shape[1:])), window)
+    windows = jax.tree.map(lambda *pair: jnp.stack(pair), cut(many, 0, 3), cut(many, 3, 6))
+
+    def step(carry, window):
+        carry, estimate = algorithm.run(net, ow.losses.squared_error, carry, window)
+        return carry, estimate.gradient
 
     @jax.jit
     def mean(key):
-        carry = algorithm.init(net, key=key, batch=keys)
-        for stop in (3, 6):
-            carry, estimate = algorithm.run(net, ow.losses.squared_error, carry, cut(many, stop - 3, stop))
-        return estimate.gradient
+        _, gradients = jax.lax.scan(step, algorithm.init(net, key=key, batch=keys), windows)
+        return jax.tree.map(lambda leaf: leaf[1], gradients)
 
+    return mean
+
+
+def errors(algorithm, name, keys=64, repetitions=64, program=second_gradient):
+    """Distance of the second window's mean gradient to RTRL's: of `keys` sequences, and of all repetitions."""
+    mean = program(algorithm, name, keys)
     means = [mean(jax.random.key(seed)) for seed in range(repetitions)]
     average = jax.tree.map(lambda *leaves: sum(leaves) / repetitions, *means)
     few = np.sqrt(np.mean([distance(one, exact(name)) ** 2 for one in means]))
@@ -97,7 +121,7 @@ def test_the_mean_over_keys_approaches_rtrl(algorithm, name):
 def test_without_random_signs_there_is_a_bias(algorithm, monkeypatch):
     """The control of the test above: signs that are always 1."""
     monkeypatch.setattr(jax.random, "rademacher", lambda key, shape, dtype=int: jnp.ones(shape, dtype))
-    few, many = errors(algorithm, "RNN x 1", repetitions=2)
+    few, many = errors(algorithm, "RNN x 1", repetitions=2, program=second_gradient.__wrapped__)
     assert many == pytest.approx(few, rel=1e-6)
     assert many > 1e-2
 
@@ -109,10 +133,10 @@ def test_variance_falls_with_what_is_paid_for_it():
 
 
 def test_ok_is_rtrl_while_its_rank_lasts():
-    net, window = network("GRU x 1"), sample(length=5)
-    expected, _ = windowed(ow.RTRL(), net, window, (2, 5))
+    net, window = network("GRU x 1"), sample(length=4)
+    expected, _ = windowed(ow.RTRL(), net, window, (2, 4))
     for rank, same in ((4, True), (2, False)):
-        found, _ = windowed(ow.OK(rank), net, window, (2, 5))
+        found, _ = windowed(ow.OK(rank), net, window, (2, 4))
         assert (distance(found[1], expected[1]) <= 1e-9) == same
 
 

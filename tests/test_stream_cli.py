@@ -21,6 +21,7 @@ from onward import baselines, checkpoint
 from onward.cli import main, rows, stream_output
 from onward.cli.errors import UsageError
 from onward.cli.rows import RowReader
+from onward.judge import Judge
 from onward.readings import Reader, RecordError, seconds
 from onward.records import CHUNK, RecordStream, StreamSettings
 
@@ -162,7 +163,7 @@ def test_missing_values(value):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"a": 1}, "the target field 'y' is not there (fields: a); name one that is"),
+        ({"a": 1}, "the target field 'y' is not there (fields: 'a'); name one that is"),
         ({"y": "much"}, "field 'y' holds 'much' instead of a number; leave it empty where it is missing"),
         (
             {"y": 1, "a": [1, 2]},
@@ -249,9 +250,9 @@ def test_outcomes_are_the_learners_and_the_baselines():
     for i, outcome in enumerate(outcomes):
         hour, day = i % 24, (3 + i // 24) % 7  # it was a Thursday
         turns = [hour / 24, hour / 24 + 0.25, day / 7, day / 7 + 0.25]
-        x = [values[i], i % 7, seasonal[i], *np.sin(2 * np.pi * np.array(turns))]
+        x = np.array([values[i], i % 7, seasonal[i], *np.sin(2 * np.pi * np.array(turns))])
         np.testing.assert_allclose(outcome.forecast, learner.predict(state, x)[0], rtol=1e-6)
-        state = learner.learn(state, x, [values[i]])
+        state = learner.learn(state, x, values[i : i + 1])
     made = np.array([outcome.forecast for outcome in outcomes])
     scores = baselines.compare(values, {"model": made}, 2, 3)
     figures = stream.figures()
@@ -309,6 +310,58 @@ def test_forecasts_of_a_file(data, capsys):
     assert re.search(
         r"698 samples  error [\d.]+ \(naive [\d.]+, seasonal [\d.]+\)  drift [\d.]+  2 bad rows  2 missing", err
     )
+
+
+@given(
+    rows=st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.sampled_from(
+                [
+                    b'{"y": 1, "t": NaN}',
+                    b'{"y": 1e400, "t": 3.5}',
+                    b'{"y": 1, "t": "2026-01-01\\ud80012:00"}',
+                    b"\0",
+                    b"2026-01-01,1,2",
+                    b"t,y,a",
+                    b"a,y,t",
+                    b'"2026-01-01",1,"2',
+                    b"2026-01-01\xc3\xa912:00,1,1",
+                    b",,",
+                    b"nan,1,2",
+                ]
+            ),
+        ),
+        max_size=8,
+    ),
+    start=st.sampled_from([b"", b"t,y,a\n", b'{"t": 1, "y": 1, "a": 2}\n']),
+    form=st.sampled_from(["csv", "json"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_input_ends_the_command_but_with_a_sentence(tmp_path_factory, rows, start, form):
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(start + b"\n".join(rows))
+    out, err = io.TextIOWrapper(io.BytesIO(), "ascii"), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(path, *OPTIONS, "--output", form)
+    assert code in (0, 1, 2)
+    assert all(line.startswith("onward stream: ") for line in err.getvalue().splitlines())
+    text = out.buffer.getvalue().decode("ascii")
+    lines = list(csv.reader(io.StringIO(text))) if form == "csv" else text.splitlines()
+    for number, line in enumerate(lines if form == "json" else lines[1:], 1):
+        found = (
+            json.loads(line, parse_constant=pytest.fail) if form == "json" else dict(zip(lines[0], line, strict=True))
+        )
+        assert int(found["number"]) == number
+
+
+def test_drift_is_the_late_error_beside_the_earlier():
+    judge, fast, slow = Judge(1, None), 1.0, 1.0
+    errors = [1.0] * 2500 + [3.0] * 50
+    judge.judge(np.zeros(2551), np.array([*errors, 0.0])[:, None].repeat(3, 1))
+    for _ in range(50):
+        fast, slow = fast + (3 - fast) / 100, slow + (3 - slow) / 2000
+    np.testing.assert_allclose(judge.drift(), fast / slow, rtol=1e-9)
 
 
 def test_json_in_and_out(tmp_path, capsys):

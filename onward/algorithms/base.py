@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree, UInt32
 
-from onward.cells.base import Cell
-from onward.network import INPUT, Network
+from onward.network import Network, check_input
 from onward.sample import Estimate, Sample
 
 
@@ -117,7 +116,7 @@ class Algorithm(eqx.Module):
             return jax.tree.map(lambda leaf: leaf[0], carry), eqx.tree_at(
                 lambda e: e.output, estimate, jax.tree.map(lambda leaf: leaf[0], estimate.output)
             )
-        _check_batch(carry, window)
+        _check_carry(self, network, carry, window)
         natural, static = eqx.partition(network, eqx.is_inexact_array)
 
         def effective_nodes(natural):
@@ -164,33 +163,27 @@ def check_window(network: Network, window: Sample) -> None:
                     f"`{field}` has shape {jnp.shape(leaf)} but `weight` {weight.shape}; the first "
                     f"{'axis' if weight.ndim == 1 else 'axes'} ([batch,] time) must agree"
                 )
-    if not hasattr(window.input, "dtype"):
-        return
-    for name, parents in network.edges:
-        if INPUT not in parents:
-            continue
-        node, shape, dtype = network.nodes[name], jnp.shape(window.input), window.input.dtype
-        wants_floats = isinstance(node, (Cell, eqx.nn.Linear, eqx.nn.MLP, eqx.nn.LayerNorm, eqx.nn.RMSNorm))
-        if wants_floats and not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"`input` has dtype {dtype}, but node {name!r} ({type(node).__name__}) needs floating-point numbers; "
-                "convert it with .astype(float), or read integers through an eqx.nn.Embedding"
-            )
-        size = network.input_size
-        if wants_floats and size is not None and shape[weight.ndim :] != (size,):
-            raise ValueError(
-                f"`input` has shape {shape}, but the network reads {size} features a step; give it shape "
-                f"{(*weight.shape, size)}"
-            )
+    check_input(network, window.input, weight.shape)
 
 
-def _check_batch(carry, window):
+def _check_carry(algorithm, network, carry, window):
+    states = jax.eval_shape(network.effective().initial_state)
+    memory = jax.tree.structure(carry.memory)
+    fits = jax.tree.structure(carry.states) == jax.tree.structure(states)
+    if not fits or memory != _memory_structure(algorithm, network):
+        what = f"memory of {type(algorithm).__name__}" if fits else "states of this network"
+        raise ValueError(f"`carry` does not hold the {what}; make it with algorithm.init(network, batch=...)")
     for leaf in jax.tree.leaves(carry):
         if leaf.ndim == 0 or leaf.shape[0] != window.weight.shape[0]:
             raise ValueError(
                 f"the carry (a leaf has shape {leaf.shape}) does not fit a batch of {window.weight.shape[0]}; "
                 "make it with algorithm.init(network, batch=...)"
             )
+
+
+def _memory_structure(algorithm, network):
+    memory = jax.eval_shape(lambda: algorithm.init_memory(network.effective()))
+    return jax.tree.structure(Random(jnp.zeros(2, jnp.uint32), memory) if algorithm.stochastic else memory)
 
 
 def _zeros(tree: Any) -> Any:

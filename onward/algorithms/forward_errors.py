@@ -78,7 +78,7 @@ class ForwardErrors(Algorithm):
     kind: ClassVar[Literal["offline", "online", "multi-pass"]] = "multi-pass"
     pass_count: ClassVar[str] = "L + 1"
     episodes: ClassVar[bool] = False
-    memory: ClassVar[str] = "O(1) + inputs"
+    memory: ClassVar[str] = "O(log T) + inputs"
     source: ClassVar[str] = "Zucchet, Pourcel and Ernoult 2026"
     summary: ClassVar[str] = "errors run forward in time from a start that a warm-up pass finds"
 

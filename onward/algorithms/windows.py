@@ -31,6 +31,8 @@ def in_chunks(
     if count <= 1 and rest == 0:
         return run(carry, window)
 
+    run = jax.jit(run)  # so that finding the shapes and the loop share one trace
+
     def cut(start, size):
         return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, axis=1), window)
 

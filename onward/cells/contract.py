@@ -25,13 +25,24 @@ def check_unit_local(cell: Cell, name: str) -> None:
     _check_shapes(cell, name, state, emission, input)
     if not cell.unit_local:
         return
-    count, arrays = units(state), eqx.filter(cell, eqx.is_inexact_array)
+    count = units(state)
     digits = [(np.arange(count) >> bit) & 1 for bit in range((count - 1).bit_length())]
-    masks = np.array([digit == side for digit in digits for side in (0, 1)], bool).reshape(-1, count)
+    masks = [digit == side for digit in digits for side in (0, 1)]
+    arrays, rest = eqx.partition(cell, eqx.is_inexact_array)
     paths = jax.tree_util.tree_leaves_with_path((arrays, state))
-    spoilt, reads_emission = (np.asarray(a) for a in _probe(cell, state, emission, input, masks))
-    for (path, _), bad in zip(paths, spoilt, strict=True):
-        if bad:
+    leaves, tree = [leaf for _, leaf in paths], jax.tree.structure((arrays, state))
+
+    def after(leaves, emission):
+        arrays, state = jax.tree.unflatten(tree, leaves)
+        return [np.asarray(new) for new in jax.tree.leaves(_advance(eqx.combine(arrays, rest), state, emission, input))]
+
+    def reads_emission():
+        return _differs(after(leaves, jnp.asarray(np.asarray(emission) + 0.25)), unmoved, np.ones(count, bool))
+
+    unmoved = after(leaves, emission)
+    for i, (path, leaf) in enumerate(paths):
+        moved = ((rows, after([*leaves[:i], _moved(leaf, rows), *leaves[i + 1 :]], emission)) for rows in masks)
+        if any(_differs(new, unmoved, ~rows) for rows, new in moved):
             kind = "parameter" if path[0].idx == 0 else "state"
             raise ValueError(
                 f"node {name!r}: {kind} {_label(path[1:])}of "
@@ -39,7 +50,7 @@ def check_unit_local(cell: Cell, name: str) -> None:
                 "the new state of others; make row i of it touch unit i only, expose such parameters through "
                 "`effective()`, or set `unit_local = False` on the class"
             )
-    if cell.recurrence == "diagonal" and reads_emission:
+    if cell.recurrence == "diagonal" and reads_emission():
         raise ValueError(
             f"node {name!r}: {type(cell).__name__} declares `recurrence = 'diagonal'` but its transition reads "
             "`emission`; declare 'dense', or use the state"
@@ -47,37 +58,22 @@ def check_unit_local(cell: Cell, name: str) -> None:
 
 
 @eqx.filter_jit
-def _probe(cell, state, emission, input, masks):
-    """For each leaf, whether moving rows in some mask changes rows outside it; and whether the emission is read."""
-    arrays, static = eqx.partition(cell, eqx.is_inexact_array)
-    leaves, tree = jax.tree.flatten((arrays, state))
+def _advance(cell, state, emission, input):
+    """The new state: one small program for all that is tried, since the same program rounds the same way."""
+    return cell.transition(state, emission, input)
 
-    def after(chosen):
-        """The new state where leaf number `index` is moved in `rows`, and the emission by `nudge`."""
-        index, rows, nudge = chosen
-        moved = []
-        for i, leaf in enumerate(leaves):
-            shift = (0.1 + 0.4 * (jnp.arange(leaf.size) * 0.618 % 1)).reshape(leaf.shape).astype(leaf.dtype)
-            here = (index == i) & rows.reshape(rows.shape + (1,) * (leaf.ndim - 1))
-            moved.append(jnp.where(here, leaf + shift, leaf))
-        arrays, state = jax.tree.unflatten(tree, moved)
-        new = eqx.combine(arrays, static).transition(state, emission + nudge.astype(emission.dtype), input)
-        return jax.tree.leaves(new)
 
-    # All in one loop, the unmoved case too: the same program rounds the same way.
-    count, tries = len(leaves), len(masks)
-    index = jnp.concatenate([jnp.array([-1, -1]), jnp.repeat(jnp.arange(count), tries)])
-    rows = jnp.concatenate([jnp.zeros((2, masks.shape[1]), bool), jnp.tile(masks, (count, 1))])
-    nudge = jnp.zeros(len(index)).at[1].set(0.25)
-    results = jax.lax.map(after, (index, rows, nudge))
+def _moved(leaf, rows):
+    """The leaf with other numbers in these rows."""
+    values = np.asarray(leaf)
+    shift = (0.1 + 0.4 * (np.arange(values.size) * 0.618 % 1)).reshape(values.shape).astype(values.dtype)
+    return jnp.asarray(np.where(rows.reshape(rows.shape + (1,) * (values.ndim - 1)), values + shift, values))
 
-    def differs(new):
-        outside = ~rows.reshape(rows.shape + (1,) * (new.ndim - 2))
-        same = (new == new[0]) | ((new != new) & (new[0] != new[0]))
-        return jnp.any(~same & outside, axis=tuple(range(1, new.ndim)))
 
-    changed = jnp.any(jnp.array([differs(new) for new in results]), axis=0)
-    return changed[2:].reshape(count, tries).any(axis=1), changed[1]
+def _differs(new, old, rows):
+    """Whether leaves differ by a single bit in these rows."""
+    pairs = [(a[rows], b[rows]) for a, b in zip(new, old, strict=True)]
+    return any(not np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def _check_shapes(cell, name, state, emission, input):
@@ -91,7 +87,7 @@ def _check_shapes(cell, name, state, emission, input):
                 f"{type(cell).__name__} has shape {leaf.shape}, but the unit-local contract wants the unit axis "
                 f"({count} units) first; transpose it, expose it through `effective()`, or set `unit_local = False`"
             )
-    new = jax.eval_shape(cell.transition, state, emission, input)
+    new = eqx.filter_eval_shape(_advance, cell, state, emission, input)  # which keeps the trace for the call
     before, after = (jax.tree.map(jnp.shape, tree) for tree in (state, new))
     if before != after:
         raise ValueError(

@@ -1,3 +1,3 @@
-"""The command line: `onward compare | train | evaluate | list`, one file per command."""
+"""The command line: `onward compare | train | evaluate | stream | list`, one file per command."""
 
 from onward.cli.main import main as main

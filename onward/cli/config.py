@@ -75,8 +75,7 @@ class CommonConfig:
     """Options of every command that makes a network for a task."""
 
     task: str = "mnist98"
-    """Task, with options: mnist98, copy:length=10,delay=20, adding:length=200, delayed-xor, smnist, psmnist, sfashion,
-    psfashion, scifar10."""
+    """Task, with options: mnist98, copy:length=10,delay=20, adding:length=200, ptb-char; all of them: onward list."""
     out: Folder = None
     """Folder for everything the run writes; made if it is not there. By default one in runs/, named after the time."""
     config: File = None
@@ -232,6 +231,7 @@ class ReproduceConfig:
     smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
     architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
     auxiliary-loss: windows and losses on the way, each with and without the other, on permuted Fashion-MNIST.
+    streams: real series forecast as they come, by algorithms, River's models and naive forecasts (an hour).
     """
 
     study: Annotated[
@@ -253,6 +253,7 @@ class ReproduceConfig:
                 "fptt-online",
                 "ptb300",
                 "alpha",
+                "streams",
             ]
         ],
         tyro.conf.arg(metavar="STUDY"),
@@ -264,5 +265,7 @@ class ReproduceConfig:
     """Folder for everything the study writes; made if it is not there. By default one in runs/."""
     resume: bool = False
     """Go on with the unfinished study in --out; what it has measured is kept."""
+    recurrent_factor: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """Learning rate of recurrent parameters, as a multiple of that of the others (passes, mnist98-table; else 0.5)."""
     seed: int = 0
     """Seed of all that is random."""

@@ -1,7 +1,10 @@
 """`onward reproduce`: a study from the literature or of our own, from measurement to figure."""
 
+import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -22,6 +25,9 @@ def run(words: list[str]) -> int:
     if not 0 <= config.seed < 2**32:
         raise UsageError(f"--seed must be at least 0 and below 2**32, got {config.seed}.")
     study = load(config.study)
+    settings = study.quick if config.quick else study.full
+    if config.recurrent_factor is not None:
+        settings = _with_factor(config.study, settings, config.recurrent_factor)
     if config.resume and config.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the study to go on with; add it.")
     folder = config.out or default_folder(config.study, datetime.now().strftime("%Y%m%d-%H%M%S"))
@@ -30,7 +36,7 @@ def run(words: list[str]) -> int:
     if config.quick:
         session.compile_quickly()
     console.print(f"{study.name}: {study.summary}")
-    options = {"quick": config.quick, "seed": config.seed, "resume": config.resume}
+    options = {"quick": config.quick, "seed": config.seed, "resume": config.resume, "settings": settings}
     try:
         with clear_failures(), jax.enable_x64(study.double):
             text = run_study(study, Path(folder), **options, say=console.print)
@@ -40,3 +46,12 @@ def run(words: list[str]) -> int:
         raise StoppedError(f"stopped; go on with the same command and --resume --out {folder}") from None
     console.print(f"\n{text}\n\nTable, figures and settings: {folder}")
     return 0
+
+
+def _with_factor(name: str, settings: Any, factor: float) -> Any:
+    """The settings of a study on MNIST98 with another `recurrent_factor`."""
+    if not hasattr(getattr(settings, "training", None), "recurrent_factor"):
+        raise UsageError(f"--recurrent-factor is for passes and mnist98-table, and not for {name}; leave it out.")
+    if not 0 <= factor < math.inf:
+        raise UsageError(f"--recurrent-factor must be at least 0, got {factor}.")
+    return replace(settings, training=replace(settings.training, recurrent_factor=factor))

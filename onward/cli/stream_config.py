@@ -20,7 +20,8 @@ class StreamConfig:
 
     Rows of CSV or of JSON lines come from files, one after another, or from standard input, without end if need be:
 
-      tail -f data.csv | onward stream --target load --horizon 24 --checkpoint load.safetensors --resume
+      tail -f data.csv | onward stream --target load --horizon 24
+      onward stream data.csv --target load --time time --season 24 --checkpoint load.safetensors
 
     A row is learnt from as soon as it is there, and a line of forecasts and errors is written. Ctrl-C or SIGTERM stops
     it; with --checkpoint nothing is lost, and with --resume it goes on as if it had never stopped.

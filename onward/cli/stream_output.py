@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LOOKS = 0.25  # on a terminal
 REPORTED = 5  # bad rows that are each reported; of the others, how many
 
 
-_PLAIN = re.compile(r"[\w:+. -]*").fullmatch  # what needs no quotes in CSV
+_PLAIN = re.compile(r"[\w:+. -]*", re.ASCII).fullmatch  # what needs no quotes in CSV
 
 
 class Writer:
@@ -76,14 +76,23 @@ class Writer:
 
     def _csv(self, outcome):
         cells = self._pick(outcome)
-        if None in cells or (isinstance(cells[1], str) and not _PLAIN(cells[1])):
-            return ",".join(map(_cell, cells))
+        if None in cells or (isinstance(outcome.time, str) and not _PLAIN(outcome.time)):
+            return ",".join(
+                [
+                    _quoted(cell) if name == "time" else _cell(cell)
+                    for name, cell in zip(self._columns, cells, strict=True)
+                ]
+            )
         return self._usual % cells
 
     def _json(self, outcome):
-        cells = [outcome[place] for place in self._places]
-        cells = [float(f"{cell:.7g}") if isinstance(cell, float) else cell for cell in cells]
-        return json.dumps(dict(zip(self._columns, cells, strict=True)))
+        cells = dict(zip(self._columns, self._pick(outcome), strict=True))
+        cells |= {
+            name: float(_cell(cell)) for name, cell in cells.items() if isinstance(cell, float) and name != "time"
+        }
+        if cells.get("time") != cells.get("time"):
+            cells["time"] = None
+        return json.dumps(cells)
 
 
 class Monitor:
@@ -157,15 +166,14 @@ def described(figures: dict[str, Any], bad: int, rate: float | None = None) -> s
     return "  ".join(parts)
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.7g}"
-    if value is None:
-        return ""
-    text = str(value)
-    if any(mark in text for mark in ',"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(time: Any) -> str:
+    """A time stamp for CSV, whatever is in it."""
+    text = "" if time is None else str(time).encode("ascii", "backslashreplace").decode()
+    return text if _PLAIN(text) else '"' + text.replace('"', '""') + '"'
 
 
 def _opened(path: Path, keep: int | None) -> int:

@@ -18,6 +18,7 @@ STUDIES = {
     "fptt-online": "onward.reproduce.images.OnlineFPTT",
     "ptb300": "onward.reproduce.language.PTB300",
     "alpha": "onward.reproduce.language.Alpha",
+    "streams": "onward.reproduce.streams.Streams",
     "auxiliary-loss": "onward.reproduce.images.AuxiliaryLoss",
 }
 

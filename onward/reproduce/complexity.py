@@ -12,7 +12,10 @@ import numpy as np
 from onward import cells, losses
 from onward.algorithms import (
     BPTT,
+    KFRTRL,
+    OK,
     RTRL,
+    UORO,
     Algorithm,
     EProp,
     ForwardErrors,
@@ -42,6 +45,12 @@ ALGORITHMS: dict[str, tuple[Algorithm, int | None, tuple[int, int, int] | None]]
     "8th order": (NthOrder(8), None, None),
     "forward errors, one segment": (ForwardErrors(segments=None), None, (2, 0, 3)),
     "forward errors": (ForwardErrors(), None, None),
+    "RTRL, lazy, step by step": (RTRL(lazy=16), 1, None),
+    "SnAp(2), a ring": (SnAp(2), None, None),
+    "e-prop, nested traces": (EProp(depth="traces"), None, None),
+    "UORO": (UORO(), None, None),
+    "KF-RTRL": (KFRTRL(), None, None),
+    "OK(4)": (OK(4), None, None),
 }
 CELLS = {"dense": cells.RNN, "diagonal": cells.LRU}
 
@@ -137,13 +146,15 @@ class Complexity(Study):
         return "\n".join(lines) + (
             "\n\nSlopes between the last two points of each line on logarithmic axes. Memory: temporary arrays of the "
             "compiled gradient and what is carried from window to window, without inputs and parameters. Reversible "
-            "BPTT is measured on leapfrog layers where the others have dense tanh ones."
+            "BPTT is measured on leapfrog layers where the others have dense tanh ones; SnAp(2) on a ring of these."
         )
 
 
 def _network(layer: str, algorithm: Algorithm, size: int, key: jax.Array) -> Network:
     reversible = layer == "dense" and isinstance(algorithm, ReversibleBPTT)
     cell = (cells.Leapfrog if reversible else CELLS[layer])(4, size, key=key)
+    if layer == "dense" and isinstance(algorithm, SnAp) and algorithm.n > 1:  # among all units nothing is left out
+        cell = cells.Sparse(cell, {"weight_hh": np.roll(np.eye(size), 1, axis=0)})
     return stack(cell, readout=eqx.nn.Linear(cell.output_size, 1, key=key))
 
 

@@ -32,14 +32,13 @@ class DeepEProp(Study):
     summary = "Deep e-prop: does credit through depth and time beat the spatial shortcut, and what does it cost?"
     full = Settings()
     quick = Settings(
-        cells=("leaky", "ALIF"),
         tasks=("copy",),
-        depths=(1, 2),
+        depths=((1, ("leaky", "ALIF")), (2, ("leaky", "ALIF"))),
         depth=2,
-        learnt=(2,),
+        elsewhere=(),
+        learnt=(("copy", ("leaky", "ALIF")),),
         length=10,
         lengths=(),
-        fed=("leaky",),
         rates=(1e-3, 1e-2),
         units=8,
         batch_size=8,
@@ -58,27 +57,23 @@ class DeepEProp(Study):
             return named | {"rate": rate, "seed": seed}
 
         first, *others = settings.tasks
-        few = sorted({*settings.learnt, max(settings.depths)})
-        where = [(first, depth, settings.length) for depth in settings.depths]
-        where += [(first, settings.depth, length) for length in settings.lengths]
-        where += [(task, depth, settings.length) for task in others for depth in few]
+        where = [(first, depth, settings.length, cells) for depth, cells in settings.depths]
+        where += [(first, settings.depth, length, settings.elsewhere) for length in settings.lengths]
+        where += [(task, settings.depth, settings.length, settings.elsewhere) for task in others]
         points = []
-        for task, depth, length in where:
-            for cell in settings.cells:
+        for task, depth, length, cells in where:
+            for cell in cells:
                 names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
-                names += ["RTRL"] if task == first and length == settings.length else []
+                names += ["RTRL"] if cell in settings.costed and (task, length) == (first, settings.length) else []
                 points += [point("gradient", task, depth, length, cell, name) for name in names]
-        for task in settings.tasks:
-            for depth in settings.learnt:
-                for cell in settings.cells:
-                    names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
-                    if depth == max(settings.learnt):
-                        names += [] if task == "mnist98" else ["RTRL"]
-                        names += ["random", "adaptive"] if cell in settings.fed else []
-                    points += [point("learning", task, depth, settings.length, cell, name) for name in names]
+        for task, cells in settings.learnt:
+            for cell in cells:
+                names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else [])]
+                names += ["RTRL", "adaptive"] if task == first and cell in settings.fed else []
+                points += [point("learning", task, settings.depth, settings.length, cell, name) for name in names]
         return points + [
             point("online", "mnist98", 2, LENGTH, cell, name, rate)
-            for cell in settings.cells
+            for cell in settings.followed
             for name in settings.online
             for rate in settings.rates
         ]

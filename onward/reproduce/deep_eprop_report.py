@@ -61,20 +61,19 @@ def _agreement(rows):
     lines = ["Mean cosine with BPTT's gradient (cells only, initial weights), traces / spatial:", ""]
     depths = sorted(_values(some, "depth"))
     lines += [
-        f"| task | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
-        "|---" * (2 + len(depths)) + "|",
+        f"| task | T | cell | {' | '.join(f'{depth} layers' for depth in depths)} |",
+        "|---" * (3 + len(depths)) + "|",
     ]
-    for task in _values(some, "task"):
-        for cell in _values(some, "cell"):
-            cells = [_pair(_of(some, task=task, cell=cell, depth=depth)) for depth in depths]
-            lines.append(f"| {task} | {cell} | {' | '.join(cells)} |")
+    for task, length, cell in dict.fromkeys((row["task"], row["T"], row["cell"]) for row in some):
+        cells = [_pair(_of(some, task=task, T=length, cell=cell, depth=depth)) for depth in depths]
+        lines.append(f"| {task} | {length} | {cell} | {' | '.join(cells)} |")
     worst = min((row["cosine"] for row in _of(some, algorithm="RTRL")), default=1.0)
     quiet = {
         cell: min(row["activity"] for row in _of(some, algorithm="BPTT", cell=cell)) for cell in _values(some, "cell")
     }
     active = ", ".join(f"{cell} {value:.2f}" for cell, value in quiet.items())
     return "\n".join(lines) + (
-        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. Means over lengths. "
+        f"\n\nRTRL is the same recursion with full derivatives: its lowest cosine is {worst:.6f}. "
         f"With one layer both forms are the same. Mean absolute emission of the quietest layer (of ALIF: the share "
         f"that fires): {active}."
     )
@@ -96,7 +95,7 @@ def _accuracies(rows):
             for cell in _values(some, "cell"):
                 here = {row["algorithm"]: row for row in _of(some, task=task, depth=depth, cell=cell)}
                 shown = [_learnt(here[name]) if name in here else "" for name in names]
-                lines.append(f"| {task} | {depth} | {cell} | {' | '.join(shown)} |")
+                lines += [f"| {task} | {depth} | {cell} | {' | '.join(shown)} |"] if here else []
     return "\n".join(lines)
 
 
@@ -106,21 +105,27 @@ def _learnt(row):
 
 def _costs(rows):
     lines = [
-        "Time and memory of a batch's gradient, influence included, as multiples of BPTT's (medians over cells):",
+        "Time / memory of a batch's gradient, what is carried on included, as multiples of BPTT's:",
         "",
     ]
-    names = [name for name in _values(_of(rows, part="gradient"), "algorithm") if name != "BPTT"]
-    lines += [f"| task | T | layers | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
-    places = [(row["task"], row["T"], row["depth"]) for row in _of(rows, part="gradient", algorithm="BPTT")]
-    for task, length, depth in dict.fromkeys(places):
-        here = _of(rows, task=task, T=length, depth=depth)
+    names = [name for name in _values(_costed(rows), "algorithm") if name != "BPTT"]
+    lines += [f"| cell | layers | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    for cell, depth in dict.fromkeys((row["cell"], row["depth"]) for row in _costed(rows)):
+        here = _of(_costed(rows), cell=cell, depth=depth)
         cells = []
         for name in names:
-            pairs = _pairs(here, "gradient", name, "BPTT")
-            ratios = [np.median([a[key] / b[key] for a, b in pairs]) for key in ("microseconds", "memory") if pairs]
-            cells.append(" / ".join(f"{ratio:.2f}" for ratio in ratios))
-        lines.append(f"| {task} | {length} | {depth} | {' | '.join(cells)} |")
+            ratios = [
+                f"{a[key] / b[key]:.2g}"
+                for a, b in _pairs(here, "gradient", name, "BPTT")
+                for key in ("microseconds", "memory")
+            ]
+            cells.append(" / ".join(ratios))
+        lines.append(f"| {cell} | {depth} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _costed(rows):
+    return [row for row in _of(rows, part="gradient") if np.isfinite(row["microseconds"])]
 
 
 def _off_policy(rows):
@@ -140,23 +145,22 @@ def _off_policy(rows):
 
 
 def _gradients(rows):
-    """By depth for each task, by T, and layer by layer of the deepest networks."""
+    """Of the first task by depth and by T, and by task; and layer by layer of each task's deepest networks."""
     some = _of(rows, part="gradient")
     tasks, cells = _values(some, "task"), _values(some, "cell")
     figure, axes = panels(2, 3, 3.2)
-    base = some[0]["T"]
-    for axis, task in zip(axes[0], tasks, strict=False):
-        _lines(axis, [row for row in _of(some, task=task) if row["T"] == base or task != tasks[0]], cells, "depth")
-        axis.set_title(task, loc="left", fontsize=10, fontweight="bold")
-        axis.set_xlabel("layers")
-    long = [row for row in _of(some, task=tasks[0]) if row["T"] != base]
-    depth = long[0]["depth"] if long else some[0]["depth"]
-    _lines(axes[1][0], _of(some, task=tasks[0], depth=depth), cells, "T")
-    axes[1][0].set_xscale("log", base=2)
-    axes[1][0].set_xlabel(f"T of {tasks[0]}, {depth} layers")
-    deepest = max(row["depth"] for row in some)
-    for axis, task in zip(axes[1][1:], tasks, strict=False):
-        _layers(axis, _of(some, task=task, depth=deepest), cells)
+    base, depth = some[0]["T"], some[-1]["depth"]
+    first = _of(some, task=tasks[0])
+    _lines(axes[0][0], _of(first, T=base), cells, "depth")
+    axes[0][0].set_xlabel(f"layers, {tasks[0]}")
+    _lines(axes[0][1], _of(first, depth=depth), cells, "T")
+    axes[0][1].set_xlabel(f"T of {tasks[0]}, {depth} layers")
+    _lines(axes[0][2], [row for row in _of(some, depth=depth) if row["T"] == base or row not in first], cells, "task")
+    axes[0][2].set_xlabel(f"task, {depth} layers")
+    for axis, task in zip(axes[1], tasks, strict=False):
+        here = _of(some, task=task)
+        deepest = max(row["depth"] for row in here)
+        _layers(axis, _of(here, depth=deepest), cells)
         axis.set_xlabel(f"layer from below, {task}, {deepest} layers")
     for axis in axes.flat:
         axis.set_ylim(-0.35, 1.08)
@@ -174,7 +178,8 @@ def _lines(axis, rows, cells, key):
             here = _of(rows, cell=cell, algorithm=name)
             if name == "traces":  # of one layer the two are the same
                 here += _of(rows, cell=cell, algorithm="spatial", depth=1)
-            here.sort(key=lambda row: row[key])
+            if key != "task":
+                here.sort(key=lambda row: row[key])
             points = [row[key] for row in here], [row["cosine"] for row in here]
             style = {"color": COLOURS[index], "linestyle": dash, "marker": "o", "markersize": 3}
             axis.plot(*points, **style, label=f"{cell}, {name}")
@@ -194,10 +199,12 @@ def _learning(rows):
     some = _of(rows, part="learning")
     tasks, cells, names = (_values(some, key) for key in ("task", "cell", "algorithm"))
     deepest = max(row["depth"] for row in some)
-    figure, axes = panels(len(cells), len(tasks), 2.2)
+    figure, axes = panels(len(cells), len(tasks), 2.2)  # all of the tasks' panels, though not every cell learns each
     for line, cell in zip(axes, cells, strict=True):
         for axis, task in zip(line, tasks, strict=True):
-            for row in _of(some, task=task, cell=cell, depth=deepest):
+            here = _of(some, task=task, cell=cell, depth=deepest)
+            axis.set_visible(bool(here))
+            for row in here:
                 curve = [100 * value for value in read_curve(row)]
                 index = names.index(row["algorithm"])
                 style = {"color": COLOURS[index], "linestyle": DASHES[index], "label": row["algorithm"]}
@@ -213,19 +220,19 @@ def _learning(rows):
 
 
 def _cost(rows):
-    """Time and memory against depth, in medians over cells."""
-    some = _of(rows, part="gradient")
-    some = _of(some, task=some[0]["task"], T=some[0]["T"])
+    """Time and memory of the first cell against depth."""
+    some = _costed(rows)
+    some = _of(some, cell=some[0]["cell"])
     figure, axes = panels(1, 2)
     for index, name in enumerate(_values(some, "algorithm")):
         mine = _of(some, algorithm=name)
         depths = sorted(_values(mine, "depth"))
         for axis, key in zip(axes[0], ("microseconds", "memory"), strict=True):
-            middle = [np.median([row[key] for row in _of(mine, depth=depth)]) for depth in depths]
-            axis.plot(depths, middle, marker="o", markersize=3, color=COLOURS[index], label=name)
+            found = [_of(mine, depth=depth)[0][key] for depth in depths]
+            axis.plot(depths, found, marker="o", markersize=3, color=COLOURS[index], label=name)
     for axis, label in zip(axes[0], ("us a step and sequence", "memory of a batch's gradient, bytes"), strict=True):
         axis.set_yscale("log")
-        axis.set_xlabel("layers")
+        axis.set_xlabel(f"{some[0]['cell']} layers")
         axis.set_ylabel(label)
         axis.tick_params(length=0)
     axes[0][0].legend(fontsize=7.5, frameon=False)

@@ -74,14 +74,23 @@ class Study(abc.ABC):
         """What was found, in some sentences, with the numbers that the rows give."""
 
 
-def run(study: Study, folder: Path, *, quick: bool, seed: int, resume: bool, say: Callable[[str], None]) -> str:
+def run(
+    study: Study,
+    folder: Path,
+    *,
+    quick: bool,
+    seed: int,
+    resume: bool,
+    say: Callable[[str], None],
+    settings: Any = None,
+) -> str:
     """Measure, and write everything into `folder`; returns the text.
 
     Rows are written as they come; with `resume` those that the folder holds are not measured again, and a training
-    goes on where it was.
+    goes on where it was. `settings`: others than the study's full or quick ones.
     **Raises.** `ValueError` where the folder holds a study already and `resume` is not asked for, or another one.
     """
-    settings = study.quick if quick else study.full
+    settings = settings or (study.quick if quick else study.full)
     asked = {"study": study.name, "quick": quick, "seed": seed, "settings": dataclasses.asdict(settings)}
     asked = json.loads(json.dumps(asked))
     known = _known(folder, asked, resume)

@@ -1,4 +1,4 @@
-"""UORO and KF-RTRL for one leaky tanh layer with a linear readout, in loops of plain NumPy, one sequence.
+"""UORO, KF-RTRL and SnAp-1 for one leaky tanh layer with a linear readout, in loops of plain NumPy, one sequence.
 
     h_t = leak h_{t-1} + (1 - leak) tanh(U x_t + W h_{t-1} + b),   y_t = R h_t + r,   loss = weight |y - target|^2
 
@@ -39,6 +39,20 @@ def uoro(layer, leak, readout, sample, signs):
         gradients.append((error @ moved) * parameters + np.outer(error @ slope, v))
         old, new = ratio(parameters, moved), ratio(pulled, nu)
         states, parameters = old * moved + new * nu, parameters / old + pulled / new
+    return np.stack(gradients)
+
+
+def snap(layer, leak, readout, sample, mistake=None):
+    """No chance in it: the influence of a unit's parameters on that unit, through the diagonal of J.
+
+    `mistake`, for a negative control: "emission" leaves out what a unit hears of its own emission.
+    """
+    gradients, traces = [], np.zeros_like(layer)
+    for v, jacobian, slope, error in forward(layer, leak, readout, sample):
+        for unit in range(len(layer)):
+            kept = leak if mistake == "emission" else jacobian[unit, unit]
+            traces[unit] = kept * traces[unit] + slope[unit, unit] * v
+        gradients.append(error[:, None] * traces)
     return np.stack(gradients)
 
 
