@@ -26,6 +26,7 @@ from onward.serve.reading import Record, RefusedError, parse, records_of, shown
 
 PATHS = ("/", "/learn", "/predict", "/forecast", "/health", "/metrics", "/checkpoint", "/history")
 ABOUT = ("target", "horizon", "season", "cell", "units", "algorithm")
+DRAINED = 4  # times the most that a body may be
 BODY_SECONDS = 30.0  # that a client may take to send its records
 
 
@@ -140,23 +141,25 @@ class _Api:
         return records_of(value, self._limits.records), isinstance(value, list)
 
     async def _body(self, request: Request) -> bytes:
-        body, most = bytearray(), self._limits.body
-        too_large = RefusedError(413, f"the body is larger than {most} bytes; send fewer records", Connection="close")
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > most:
-            raise too_large
+        body, most, dropped = bytearray(), self._limits.body, 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for part in request.stream():
-                    body += part
-                    if len(body) > most:
-                        raise too_large
+                    if len(body) <= most:
+                        body += part
+                        continue
+                    dropped += len(part)  # read all the same, or the client may lose the answer while it sends
+                    if dropped > DRAINED * most:
+                        break
         except TimeoutError:
             raise RefusedError(
                 408, f"the body was not there after {BODY_SECONDS:.0f} seconds; send it at once"
             ) from None
         except ClientDisconnect:
             raise RefusedError(400, "the connection ended within the body; send it again") from None
+        if len(body) > most:
+            sentence = f"the body is larger than {most} bytes; send fewer records"
+            raise RefusedError(413, sentence, Connection="close")
         return bytes(body)
 
 
