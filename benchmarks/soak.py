@@ -13,10 +13,10 @@ import time
 import jax
 import numpy as np
 import optax
-from onward.forecaster import make_network
 
 import onward as ow
 from onward.baselines import forecasts
+from onward.forecaster import make_network
 from onward.limits import limit_norms
 
 CHUNK = 10_000

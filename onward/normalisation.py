@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+LARGEST = 1e18
+
 
 class Statistics(NamedTuple):
     """Of each number of a stream: how often it was seen (at most `memory` times), its mean and its variance."""
@@ -26,12 +28,12 @@ def observe(statistics: Statistics, value: Float[Array, "*shape"], memory: float
         variance <- (1 - 1 / n) (variance + d^2 / n)                         (2)
 
     which are the mean and variance of all values until `memory` of them were seen (Welford 1962), and then forget at
-    the rate 1 / `memory`. What is not finite is not seen.
+    the rate 1 / `memory`. What is not finite is not seen; d is cut at 1e18, whose square single precision still holds.
     """
     seen = jnp.isfinite(value)
     count = jnp.minimum(statistics.count + seen, memory)
     rate = jnp.where(seen, 1 / jnp.maximum(count, 1), 0)
-    difference = jnp.where(seen, value - statistics.mean, 0)
+    difference = jnp.where(seen, jnp.clip(value - statistics.mean, -LARGEST, LARGEST), 0)
     mean = statistics.mean + rate * difference
     return Statistics(count, mean, (1 - rate) * (statistics.variance + rate * difference**2))
 

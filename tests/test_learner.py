@@ -229,6 +229,8 @@ def test_statistics_are_the_streams_mean_and_deviation():
     for value in [0.0] * 100 + [1.0] * 100:
         short = observe(short, jnp.asarray([value]), 10)
     assert short.mean[0] > 0.99  # it forgets
+    huge = observe(no_statistics(jnp.zeros(1, jnp.float32)), jnp.asarray([3e38], jnp.float32), 10)
+    assert all(np.isfinite(leaf).all() for leaf in huge)  # where the square of the value is not
     constant = Statistics(jnp.ones(1), jnp.asarray([5.0]), jnp.zeros(1))
     assert normalise(constant, jnp.asarray([5.5]))[0] == 0.5  # what never varied is not scaled
 
