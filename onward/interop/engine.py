@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, Int
 
 from onward import losses
 from onward.algorithms import RTRL, Algorithm, Carry, SnAp
-from onward.learner import WIDEST, Known, Learner, LearnerState
+from onward.learner import Known, Learner, LearnerState
 from onward.network import INPUT, Network
 from onward.normalisation import denormalise, normalise
+from onward.prequential import WIDEST
 
 FEATURES, LABELS = 16, 8  # the least room for features, and for labels
 CLIP = 1.0  # norm that gradients are cut to
