@@ -29,8 +29,8 @@ def limit_norms(factor: float = 10.0) -> optax.GradientTransformation:
         >>> optimizer = optax.chain(optax.sgd(1.0), limit_norms(2.0))
         >>> weights = jnp.asarray([3.0, 4.0])  # of norm 5, which may become 10
         >>> updates, state = optimizer.update(-9 * weights, optimizer.init(weights), weights)
-        >>> optax.apply_updates(weights, updates).round(3).tolist()
-        [6.0, 8.0]
+        >>> optax.apply_updates(weights, updates).round().astype(int).tolist()
+        [6, 8]
     """
     if not factor >= 1:
         raise ValueError(f"`factor` must be at least 1, got {factor!r}; 10 lets norms grow to ten times their start")
