@@ -87,6 +87,7 @@ class Learner:
         self._core = Prequential(
             network, loss, algorithm, optimizer, window, horizons, scaled, memory, batch or 1, self._like
         )
+        self.network, self.loss, self.algorithm, self.optimizer = network, loss, algorithm, optimizer
         self.window, self.horizons, self.batch, self.seed = window, horizons, batch, seed
         self._lead = () if batch is None else (batch,)
         shape = lambda example: (*self._lead, *example.shape)  # noqa: E731
@@ -155,7 +156,7 @@ class Learner:
 
     def network_of(self, state: LearnerState) -> Network:
         """The network as it is now."""
-        return eqx.combine(self.unpack(state).parameters, self._core.network)
+        return eqx.combine(self.unpack(state).parameters, self.network)
 
     def save(self, path: str | os.PathLike, state: LearnerState, *, config: Any = None, **header: Any) -> None:
         """Write `state` to one file, atomically; `config` and `header` are what JSON can say, and come back."""
@@ -198,9 +199,9 @@ class Learner:
         """One of a sample's parts, or of a chunk's with the axis `time`, checked; or what stands for it."""
         if value is None and field != "input":
             return getattr(self._defaults, field)
-        if field == "reset" and not self._core.algorithm.episodes:
+        if field == "reset" and not self.algorithm.episodes:
             raise ValueError(
-                f"`reset`: {type(self._core.algorithm).__name__} cannot begin an episode inside a window; use an "
+                f"`reset`: {type(self.algorithm).__name__} cannot begin an episode inside a window; use an "
                 "online algorithm or BPTT, or go on from `init()` with the parameters of the old state"
             )
         like = getattr(self._like, field)
