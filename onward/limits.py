@@ -20,7 +20,7 @@ def limit_norms(factor: float = 10.0) -> optax.GradientTransformation:
         W' = min(1, factor max(|W_0|, 1) / |W + u|) (W + u)                            (1)
 
     for the update u that comes in, whose place W' - W takes. On a stream without end this stops the slow growth of
-    weights that saturates units; a network that learns well never comes near the bound. Put it last in a chain.
+    weights that saturates units. Put it last in a chain.
 
     **Raises.** `ValueError` if `factor` is not at least 1; at an update without the parameters.
     **Example.**
