@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import get_args, get_type_hints
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -250,6 +251,19 @@ def test_complexity_tells_memory_that_grows_from_memory_that_does_not(tmp_path, 
     assert memory["BPTT", "32", "512"] > 3 * memory["BPTT", "32", "128"]
     assert memory["RTRL, step by step", "32", "512"] < 1.5 * memory["RTRL, step by step", "32", "128"]
     assert memory["RTRL, step by step", "32", "128"] > 4 * memory["RTRL, step by step", "16", "128"]
+
+
+def test_complexity_serves_random_algorithms_and_sparse_cells(monkeypatch):
+    def traced(work, parameters, carry, sample, runs):
+        after, _ = jax.eval_shape(work, parameters, carry, sample)
+        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, carry)
+        return 1.0, 0
+
+    monkeypatch.setattr(complexity, "clock", traced)
+    for name in ("UORO", "OK(4)", "SnAp(2), a ring"):
+        point = {"layer": "dense", "algorithm": name, "N": 4, "T": 6, "seed": 0}
+        row = complexity.Complexity().measure(complexity.Settings(), point, [])
+        assert row["memory"] > 0, name
 
 
 @pytest.mark.parametrize(

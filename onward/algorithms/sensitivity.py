@@ -256,8 +256,9 @@ def apply_batch(errors: Array, block: PyTree, packed: bool) -> PyTree:
     """Errors `[batch, units, components]` times a batch of blocks, summed over the batch: `[*parameter]`."""
     if packed:
         return jax.tree.map(lambda leaf: jnp.einsum("buk,bku...->u...", errors, leaf), block)
-    flat = errors.reshape(-1)
-    return jax.tree.map(lambda leaf: jnp.tensordot(flat, leaf.reshape(flat.size, *leaf.shape[2:]), axes=1), block)
+    # In two equal rows: jaxlib 0.10.1 works out a vector times a matrix element by element, seven times slower.
+    rows = jnp.broadcast_to(errors.reshape(-1), (2, errors.size))
+    return jax.tree.map(lambda leaf: jnp.tensordot(rows, leaf.reshape(errors.size, *leaf.shape[2:]), axes=1)[0], block)
 
 
 def exact_nodes(network: Network, rule: Rule) -> frozenset[str]:

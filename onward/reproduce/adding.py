@@ -63,8 +63,8 @@ class AddingSettings:
     judged: int = 20
     rate: float = 1e-3
     clip: float = 1.0
-    longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5", "FPTT, alpha 0.5, linear 1/2")
-    longer_steps: int = 600
+    longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5, linear 1/2")
+    longer_steps: int = 1000
     longer_units: int | None = 128
 
 

@@ -91,7 +91,7 @@ class Complexity(Study):
         length = point["T"]
         arrays = rng.normal(size=(length, 4)), rng.normal(size=(length, 1)), np.ones(length)
         sample = Sample(*(jnp.asarray(array, jnp.float32) for array in arrays))
-        carry = algorithm.init(network)
+        carry = algorithm.init(network, jax.random.key(point["seed"]))
         parameters, static = eqx.partition(network, eqx.is_inexact_array)
 
         def whole(parameters, carry, sample):
