@@ -240,14 +240,15 @@ def test_influence_outlives_the_masks_it_was_made_with(algorithm):
                 total += jnp.mean(weight * jnp.sum((output - 1) ** 2, axis=-1))
         return total
 
-    expected = eqx.filter_grad(value)(net)
+    expected = eqx.filter_jit(eqx.filter_grad(value))(net)
+    step_of = eqx.filter_jit(lambda *step: algorithm.run(step[0], ow.losses.squared_error, *step[1:]))
     carry = algorithm.init(net, batch=2)
     for index, (weights, drops) in enumerate(masks):
         carry = ow.Carry(net.fresh_states(carry.states, drops), carry.memory)
         weighed = eqx.tree_at(lambda s: s.weight, sample, sample.weight * index)
         for step in range(3):
             window = jax.tree.map(lambda leaf, step=step: leaf[:, step : step + 1], weighed)
-            carry, estimate = algorithm.run(net.randomized(weights), ow.losses.squared_error, carry, window)
+            carry, estimate = step_of(net.randomized(weights), carry, window)
     for a, b in zip(jax.tree.leaves(estimate.gradient), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 

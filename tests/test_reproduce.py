@@ -26,6 +26,7 @@ from onward.tasks import Adding as AddingTask
 from onward.tasks import DelayedXOR
 
 SECOND = "FPTT, alpha 0.5"
+SMALL = {"seeds": 1, "steps": 6, "batch_size": 4, "units": 4, "windows": 3, "judged": 2, "evaluated": 8}
 TINY = Training(steps=2, layers=1, units=4, warmup=0, aligned=1)
 
 
@@ -121,7 +122,7 @@ def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path, monkeypatch):
     """Ctrl-C in the second row: no row of a training cut short, and with --resume the numbers of one that was not."""
-    settings = replace(AddingStudy.quick, lengths=(7,), steps=6, batch_size=4, units=4, windows=3, judged=2)
+    settings = replace(AddingStudy.quick, lengths=(7,), **SMALL)
     monkeypatch.setattr(AddingStudy, "quick", settings)
     monkeypatch.setattr("onward.reproduce.adding.METHODS", {name: METHODS[name] for name in ("BPTT", SECOND)})
     start(AddingStudy(), tmp_path / "whole", quick=True)
@@ -290,9 +291,6 @@ def test_a_training_that_diverges_is_a_row_and_not_the_end(monkeypatch):
     row = Passes().measure(PassesSettings(TINY), {"passes": 1, "seed": 0}, [])
     assert row["accuracy"] == 0.0
     assert np.isnan(row["loss"])
-
-
-SMALL = {"seeds": 1, "steps": 6, "batch_size": 4, "units": 4, "windows": 3, "judged": 2}
 
 
 def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_path, monkeypatch):

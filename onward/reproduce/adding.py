@@ -48,7 +48,7 @@ ALWAYS_ONE = 1 / 6  # the error of the best answer that does not look
 
 @dataclass(frozen=True)
 class AddingSettings:
-    """Each method at the first length from each seed; `judged` times on the way the validation error is measured.
+    """Each method at the first length from each seed; `judged` times on the way the error on `evaluated` sequences.
 
     At the other lengths the methods `longer`, with `longer_units` (None: as many) for `longer_steps` batches from one
     seed. So many updates as with windows take as many times longer, and are made at the first length from one seed.
@@ -66,6 +66,7 @@ class AddingSettings:
     longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5, linear 1/2")
     longer_steps: int = 1000
     longer_units: int | None = 128
+    evaluated: int = 1024
 
 
 class AddingStudy(Study):
@@ -156,7 +157,7 @@ class AddingWindows(Study):
 
 
 def _train(study: Study, settings: AddingSettings, length: int, method: Method, windows: int, seed: int) -> Row:
-    task = AddingTask(length=length, evaluation_size=1024)
+    task = AddingTask(length=length, evaluation_size=settings.evaluated)
     network = networks.cell_stack(cells.LSTM, 2, 1, units=settings.units, key=jax.random.key(seed))
     count = windows if method.windows else 1
     steps = settings.steps * (windows if method.more else 1)
