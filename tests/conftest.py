@@ -1,7 +1,6 @@
 """Every test runs in float64, so that exactness can be told from closeness."""
 
 import gc
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,16 +8,7 @@ import jax
 import jaxtyping
 import pytest
 
-# The tests compile many small programs and run each once: compile quickly rather than well.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-QUICK += " --xla_cpu_parallel_codegen_split_count=1"  # in one piece: there is a process for every core
-if jax.__version_info__[:2] == (0, 10):
-    # The classic emitters take half the time. A flag that XLA does not know would end the process.
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()  # read when the first array is made
-
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_traceback_in_locations_limit", 0)  # where an operation was written is for profiles
 gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that stay: collect them rarely
 MAPPINGS = Path("/proc/self/maps")
 
