@@ -44,7 +44,7 @@ def test_the_study_sees_exactness_depth_feedback_and_stale_traces(tmp_path, monk
     assert layers[0][1] == layers[1][1]
     assert layers[0][0] != layers[1][0]
     assert float(found["gradient", "BPTT", "2"]["activity"]) > 1e-3
-    assert len({round(cosine["learning", n, "2"], 4) for n in ("spatial", "traces", "adaptive")}) == 3
+    assert len({round(cosine["learning", n, "2"], 4) for n in ("spatial", "traces", "adaptive", "immediate")}) == 4
     slow, fast = (row for row in rows if row["part"] == "online")
     assert 5 < float(fast["distance"]) / float(slow["distance"]) < 20  # of first order in the rate
     assert float(slow["bias"]) > 0.01
@@ -59,12 +59,13 @@ def test_in_full_it_covers_what_it_is_for():
     points = DeepEProp().points(DeepEProp.full, 0)
     gradients = [p for p in points if p["part"] == "gradient"]
     assert {p["cell"] for p in gradients} == set(CELLS)
-    assert {p["cell"] for p in points if p["part"] == "learning"} == {"leaky", "ALIF", "LRU"}
-    assert {p["depth"] for p in gradients} == {1, 3, 5}
+    learnt = [p for p in points if p["part"] == "learning"]
+    assert {p["cell"] for p in learnt} == set(CELLS)
+    assert {p["seed"] for p in learnt if p["cell"] in ("LRU", "ALIF") and p["task"] == "copy"} == {0, 1, 2}
+    assert {p["depth"] for p in gradients} == {1, 2, 3, 4, 5}
     assert {p["task"] for p in gradients} == {"copy", "delayed-xor", "mnist98"}
-    assert len({p["T"] for p in gradients if p["task"] == "copy"}) == 2
-    assert {p["task"] for p in points if p["part"] == "learning"} == {"copy", "delayed-xor"}
+    assert len({p["T"] for p in gradients if p["task"] == "copy"}) == 3
+    assert {p["task"] for p in learnt} == {"copy", "delayed-xor", "mnist98"}
     assert not [p for p in points if (p["algorithm"], p["depth"]) == ("traces", 1)]  # it is the spatial form there
-    algorithms = {p["algorithm"] for p in points if p["part"] == "learning"}
-    assert algorithms == {"BPTT", "RTRL", "traces", "spatial", "adaptive"}
+    assert {p["algorithm"] for p in learnt} == {"BPTT", "RTRL", "traces", "spatial", "adaptive", "immediate"}
     assert np.all(np.diff(DeepEProp.full.rates) > 0)

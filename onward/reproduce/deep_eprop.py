@@ -37,6 +37,7 @@ class DeepEProp(Study):
         depth=2,
         elsewhere=(),
         learnt=(("copy", ("leaky", "ALIF")),),
+        seeds=1,
         length=10,
         lengths=(),
         rates=(1e-3, 1e-2),
@@ -51,7 +52,7 @@ class DeepEProp(Study):
     batch = 32
 
     def points(self, settings: Settings, seed: int) -> Sequence[Row]:
-        def point(part, task, depth, length, cell, algorithm, rate=settings.rate):
+        def point(part, task, depth, length, cell, algorithm, rate=settings.rate, seed=seed):
             length = LENGTH if task == "mnist98" else length
             named = {"part": part, "task": task, "cell": cell, "depth": depth, "T": length, "algorithm": algorithm}
             return named | {"rate": rate, "seed": seed}
@@ -68,9 +69,14 @@ class DeepEProp(Study):
                 points += [point("gradient", task, depth, length, cell, name) for name in names]
         for task, cells in settings.learnt:
             for cell in cells:
-                names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else [])]
-                names += ["RTRL", "adaptive"] if task == first and cell in settings.fed else []
-                points += [point("learning", task, settings.depth, settings.length, cell, name) for name in names]
+                names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else []), "immediate"]
+                count = settings.seeds if task == first and cell in settings.repeated else 1
+                drawn = [(name, seed + i) for i in range(count) for name in names]
+                drawn += [(name, seed) for name in ("RTRL", "adaptive") if task == first and cell in settings.fed]
+                points += [
+                    point("learning", task, settings.depth, settings.length, cell, name, seed=own)
+                    for name, own in drawn
+                ]
         return points + [
             point("online", "mnist98", 2, LENGTH, cell, name, rate)
             for cell in settings.followed
@@ -86,12 +92,13 @@ class DeepEProp(Study):
         """Accuracy on the test set; and how the last network's gradient agrees with BPTT's."""
         task, seed = task_of(point["task"], point["T"], settings), point["seed"]
         network = build(settings, point, seed)
+        optimizer = optax.rmsprop if point["algorithm"] == "immediate" else optax.adam
         try:
             trained = self.train(
                 network,
                 task,
                 algorithm=ALGORITHMS[point["algorithm"]],
-                optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.rate)),
+                optimizer=optax.chain(optax.clip_by_global_norm(1.0), optimizer(settings.rate)),
                 steps=settings.steps,
                 batch_size=settings.batch_size,
                 validate_every=max(1, settings.steps // settings.judged),

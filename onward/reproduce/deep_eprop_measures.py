@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onward import cells
-from onward.algorithms import BPTT, RTRL, Algorithm, EProp
+from onward.algorithms import BPTT, RTRL, Algorithm, EProp, SpatialBP
 from onward.algorithms.feedback import with_feedback
 from onward.network import Network, stack
 from onward.reproduce.study import Row
@@ -33,6 +33,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "traces": EProp(depth="traces"),
     "spatial": EProp(),
     "adaptive": EProp(feedback="adaptive"),
+    "immediate": SpatialBP(),
 }
 LENGTH = 98  # of MNIST98, which has one
 ONLINE = 4  # sequences side by side where parameters change at every step
@@ -44,26 +45,32 @@ class Settings:
 
     Gradients: the first task by `depths`, each with its cells; at `depth`, and with the cells `elsewhere`, also by T,
     and the other tasks. Of `costed` cells also what a gradient costs by depth, and RTRL. Learning: each task with the
-    cells it has in `learnt`, at `depth`, for `steps` batches. Online: MNIST98 with an update after every step, cells
-    `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the first task by
-    RTRL and by adaptive feedback.
+    cells it has in `learnt`, at `depth`, for `steps` batches; the first task with the cells `repeated` from `seeds`
+    seeds. Immediate derivatives alone learn by RMSprop, as claimed for them. Online: MNIST98 with an update after every
+    step, cells `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the
+    first task by RTRL and by adaptive feedback.
     """
 
     tasks: tuple[str, ...] = ("copy", "delayed-xor", "mnist98")
     depths: tuple[tuple[int, tuple[str, ...]], ...] = (
         (1, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
+        (2, ("leaky", "LRU", "ALIF")),
         (3, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
+        (4, ("leaky", "LRU", "ALIF")),
         (5, ("leaky", "LRU", "ALIF")),
     )
     depth: int = 3
-    elsewhere: tuple[str, ...] = ("leaky", "ALIF")
+    elsewhere: tuple[str, ...] = ("leaky", "LRU", "ALIF")
     costed: tuple[str, ...] = ("leaky",)
     learnt: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("copy", ("leaky", "ALIF", "LRU")),
+        ("copy", ("leaky", "ALIF", "LRU", "GRU", "LSTM")),
         ("delayed-xor", ("ALIF",)),
+        ("mnist98", ("leaky", "ALIF", "LRU")),
     )
+    seeds: int = 3
+    repeated: tuple[str, ...] = ("LRU", "ALIF")
     length: int = 20
-    lengths: tuple[int, ...] = (80,)
+    lengths: tuple[int, ...] = (40, 80)
     fed: tuple[str, ...] = ("leaky",)
     followed: tuple[str, ...] = ("leaky",)
     online: tuple[str, ...] = ("spatial", "traces", "RTRL")

@@ -93,14 +93,19 @@ def _accuracies(rows):
     for task in _values(some, "task"):
         for depth in _values(some, "depth"):
             for cell in _values(some, "cell"):
-                here = {row["algorithm"]: row for row in _of(some, task=task, depth=depth, cell=cell)}
-                shown = [_learnt(here[name]) if name in here else "" for name in names]
+                here = _of(some, task=task, depth=depth, cell=cell)
+                shown = [_learnt(_of(here, algorithm=name)) for name in names]
                 lines += [f"| {task} | {depth} | {cell} | {' | '.join(shown)} |"] if here else []
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\nImmediate: spatial errors alone, learnt from by RMSprop in place of Adam."
 
 
-def _learnt(row):
-    return f"{100 * _mean(row):.0f} -> {100 * row['accuracy']:.1f} ({row['cosine']:.2f})"
+def _learnt(rows):
+    """Means over seeds, whose number is told."""
+    if not rows:
+        return ""
+    on_the_way, at_end = (100 * np.mean([of(row) for row in rows]) for of in (_mean, lambda row: row["accuracy"]))
+    cosine = np.mean([row["cosine"] for row in rows])
+    return f"{on_the_way:.0f} -> {at_end:.1f} ({cosine:.2f})" + (f", {len(rows)} seeds" if len(rows) > 1 else "")
 
 
 def _costs(rows):
@@ -204,10 +209,11 @@ def _learning(rows):
         for axis, task in zip(line, tasks, strict=True):
             here = _of(some, task=task, cell=cell, depth=deepest)
             axis.set_visible(bool(here))
-            for row in here:
-                curve = [100 * value for value in read_curve(row)]
-                index = names.index(row["algorithm"])
-                style = {"color": COLOURS[index], "linestyle": DASHES[index], "label": row["algorithm"]}
+            for name in _values(here, "algorithm"):
+                curves = [read_curve(row) for row in _of(here, algorithm=name) if read_curve(row)]
+                curve = 100 * np.mean(curves, axis=0) if curves else []
+                index = names.index(name)
+                style = {"color": COLOURS[index], "linestyle": DASHES[index % len(DASHES)], "label": name}
                 axis.plot(np.arange(1, len(curve) + 1) / max(1, len(curve)), curve, **style)
             axis.set_title(f"{cell}, {task}", loc="left", fontsize=9)
             axis.tick_params(length=0)
