@@ -53,11 +53,10 @@ def per_sample(units: int, runs: int) -> None:
             output = learner.predict(state, x)
         return output
 
-    state = learner.init()
-    bare_function = jax.jit(lambda state, x, y: learner._learn_one(state, (x, y, jnp.float32(1), jnp.bool_(False)))[0])
+    bare_function = jax.jit(lambda arrays, x, y: learner._learn(arrays, (x, y, jnp.float32(1), jnp.bool_(False)))[0])
 
     def bare(count):
-        arrays = state
+        arrays = learner.init().arrays
         for _ in range(count):
             arrays = bare_function(arrays, x, y)
         return arrays

@@ -273,6 +273,8 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
 
     def step(arriving, inputs):
         drive, tap, reset = inputs
+        if inline:
+            drive = _attach(project(drive), tap.drive)
         state = restart(cell, arriving, reset)
         kept = _fade(state, rule.decay) if rule.remembers(cell) else lax.stop_gradient(state)
         new, recurrent = advance(kept, drive, tap)
@@ -281,7 +283,9 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
             new = in_one_direction(lambda seen: advance(seen, drive, tap)[0], kept, earlier=earlier)
         return _attach(new, tap.state), (arriving, recurrent if spatial else None)
 
-    swept = _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
+    # Of few inputs the drive is cheaper to work out in each step than to write down and read.
+    inline = not spatial and 16 * reads[0, 0].size <= sum(leaf[0, 0].size for leaf in jax.tree.leaves(drives))
+    swept = reads if inline else _attach(lax.stop_gradient(drives) if spatial else drives, taps.drive)
     final, (arriving, recurrents) = lax.scan(jax.vmap(step), state, (swept, taps, resets))
     after = jax.tree.map(lambda a, f: jnp.concatenate([a[1:], f[None]]), arriving, final)
     before = each(lambda state, reset: restart(cell, state, reset))(arriving, resets)

@@ -15,10 +15,12 @@ from onward.cells.base import FactoredCell, positive_sizes, uniform
 def gates(weight, vector, bias):
     """One array `[units]` per gate: `weight` [units, gates, in] times `vector`, plus `bias` [units, gates].
 
-    As a single matrix, gate after gate: the product of a batch is then the fastest there is, and its parts contiguous.
+    As a single product, gate after gate, so that its parts are contiguous; the biases are its last row, since XLA is
+    slow at their gradient where it is a sum of its own.
     """
-    matrix = jnp.swapaxes(weight, 0, 1).reshape(-1, weight.shape[2])
-    return tuple(lax.split(matrix @ vector + bias.T.reshape(-1), [weight.shape[0]] * weight.shape[1]))
+    matrix = jnp.concatenate([weight.T.reshape(weight.shape[2], -1), bias.T.reshape(1, -1)])
+    with_one = jnp.concatenate([vector, jnp.ones(1, vector.dtype)])
+    return tuple(lax.split(with_one @ matrix, [weight.shape[0]] * weight.shape[1]))
 
 
 class _Gated(FactoredCell):
