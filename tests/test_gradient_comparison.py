@@ -137,7 +137,7 @@ def test_one_sequence_is_a_batch_of_one(problem):
 def test_what_cannot_be_run_is_declined(problem):
     """RTRL for its carry, before anything is compiled; e-prop for a cell whose units mix. The others are run."""
     keys = jax.random.split(jax.random.key(0), 2)
-    net = ow.stack(ow.cells.RevGRU(3, 4, key=keys[0]), readout=eqx.nn.Linear(8, 2, key=keys[1]))
+    net = ow.stack(ow.cells.RevGRU(3, 8, key=keys[0]), readout=eqx.nn.Linear(16, 2, key=keys[1]))
     algorithms = [ow.RTRL(), ow.EProp(), ow.SpatialBP()]
     budget = diagnostics.carry_bytes(net, ow.RTRL(), 2) - 1
     found = ow.compare_gradients(net, ow.losses.squared_error, problem[1], algorithms, budget=budget)
