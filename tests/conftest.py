@@ -1,6 +1,9 @@
 """Every test runs in float64, so that exactness can be told from closeness."""
 
 import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +14,17 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that stay: collect them rarely
 MAPPINGS = Path("/proc/self/maps")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start share what they compile; the tests' own processes compile for themselves."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="onward-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
