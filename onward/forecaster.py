@@ -38,7 +38,7 @@ class StreamSettings:
     units: int = 32
     algorithm: str = "rtrl"
     window: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class StreamSettings:
             raise ValueError(f"`seed` must be below 2^32, got {self.seed}; choose a smaller one")
         rate = self.learning_rate
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-            raise ValueError(f"`learning_rate` must be a number above 0, got {rate!r}; try 0.001")
+            raise ValueError(f"`learning_rate` must be a number above 0, got {rate!r}; try 0.0003")
         make_network(self.cell, 1, 1, 0, shapes_only=True)
         algorithm_of(self.algorithm)
 

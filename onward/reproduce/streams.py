@@ -56,7 +56,7 @@ class StreamsSettings:
     )
     rows: int = 20_000
     units: int = 32
-    rate: float = 1e-3
+    rate: float = 3e-4
     clip: float = 1.0
     chunk: int = 2048
     parts: int = 20
