@@ -75,6 +75,23 @@ def test_rtrl_gives_bptts_gradient_of_each_window(name, terminal):
         start = stop
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "LRU"])
+def test_drives_made_inside_the_loop(kind):
+    """Of one input, whose drive is made in each step: BPTT is autodiff, RTRL is BPTT, below another cell as well."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    below = getattr(ow.cells, kind)(1, 8, key=keys[0])
+    above = ow.cells.RNN(below.output_size, 3, key=keys[1])
+    net = ow.stack(below, above, readout=eqx.nn.Linear(3, 2, key=keys[2]))
+    whole = sample()
+    window = ow.Sample(whole.input[..., :1], whole.target, whole.weight)
+    expected = autodiff(net, window)[1]
+    assert np.linalg.norm(flat(expected.nodes[net.recurrent_names[0]])) > 1e-6
+    for algorithm in (ow.BPTT(), ow.RTRL()):
+        gradient = gradient_of(algorithm, net, window)[1]
+        for node in (name for name in net.nodes if flat(expected.nodes[name]).size):
+            assert distance(gradient.nodes[node], expected.nodes[node]) <= 1e-9
+
+
 def test_nested_traces_of_full_derivatives_are_rtrl():
     """Millidge's closing claim: with full derivatives in place of partials, the traces above are what is exact."""
     assert dataclasses.replace(ow.EProp(depth="traces").rule, time="all") == ow.RTRL().rule
