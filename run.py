@@ -2,7 +2,7 @@
 """Set Onward up and run it, with nothing but Python 3.11 or newer, on Linux or macOS.
 
     python3 run.py demo [OPTION ...]   train one network with several algorithms on MNIST98 and compare them
-    python3 run.py test [OPTION ...]   run the tests
+    python3 run.py test [OPTION ...]   run the tests and the examples in docstrings
     python3 run.py setup               only set up
 
 Options are handed to `onward compare` and to `pytest`. Setting up puts the packages of requirements.lock into .venv;
@@ -75,7 +75,7 @@ def set_up():
     if new:
         with_uv = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable]
         step([*(with_uv if uv else [sys.executable, "-m", "venv"]), VENV], "the virtual environment could not be made")
-    install = [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install"]
+    install = [uv, "pip", "install", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--no-compile"]
     packages = ["--require-hashes", "--only-binary", ":all:", "--requirement", LOCK]
     step([*install, *packages], "the packages could not be installed (does the network work?)")
     onward = ["--no-deps", "--no-build-isolation", "--editable", ROOT]

@@ -25,7 +25,8 @@ class StreamSettings:
     naive forecast, which the network then reads too. `time`: a field with a time stamp, from which sine and cosine of
     the hour of day and of the day of week are made. `cell`, `algorithm`: as on the command line, e.g. "gru" and
     "snap:1". `units`: of the recurrent layer and of the perceptron that reads it. `window`: samples from one update to
-    the next. `learning_rate`: Adam's. `seed`: of the initial weights.
+    the next. `learning_rate`: Adam's. `combine`: whether the last value, and that of a season before, have their share
+    in the forecast, each by how well it did of late; else the network forecasts alone. `seed`: of the initial weights.
     **Raises.** `ValueError`, one sentence, for the first that makes no sense.
     """
 
@@ -39,6 +40,7 @@ class StreamSettings:
     algorithm: str = "rtrl"
     window: int = 1
     learning_rate: float = 3e-4
+    combine: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from jax import lax
 from onward import checkpoint as checkpoints
 from onward import losses
 from onward.baselines import NAIVE, SEASONAL, Ahead
+from onward.combination import Combination, combined, judged, no_forecasts
 from onward.data.series import CALENDAR, calendar
 from onward.forecaster import StreamSettings as StreamSettings
 from onward.forecaster import algorithm_of, make_network
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
 
     `number`: of the sample, from 1. `time`: the record's time stamp as it came. `value`: of the target. `forecast`:
     for `horizon` steps later, made now, before the value was learnt from. `due`, `naive`, `seasonal`: the forecasts for
-    now that were made `horizon` steps ago, by the network, by the last value and by that of a season before. Errors are
+    now that were made `horizon` steps ago, by the stream, by the last value and by that of a season before. Errors are
     forecast minus value.
     """
 
@@ -59,7 +60,7 @@ class View:
 
     samples: int
     latest: float | None
-    _state: LearnerState
+    _known: "Known"
     _ahead: Ahead | None
     _reader: Reader
     _arrays: Callable
@@ -73,12 +74,15 @@ class View:
         reading = self._reader.read(record)
         seasonal = math.nan if self._ahead is None else self._ahead.after(reading.values[0])
         inputs, targets = self._arrays([reading], np.array([reading.values]), [seasonal])
-        _, answers = self._advance(self._state, inputs, targets, 1)
+        _, answers = self._advance(self._known, inputs, targets, 1)
         return _known(float(np.asarray(answers)[0]))
 
 
 class RecordStream:
     """Takes a stream's records one by one or many at once, forecasts, and learns; all that it knows fits in one file.
+
+    It forecasts what the network, the last value and, with a season, that of a season before say together, each by how
+    well it did of late (`onward.combination`); with `combine=False` what the network says alone.
 
     What comes out is the same to the bit however records are grouped in calls, and after `save` and `load`, since one
     compiled loop takes any number of samples up to 256; it is compiled here, nothing afterwards.
@@ -104,11 +108,16 @@ class RecordStream:
         self._reader = Reader(settings.target, features, settings.time)
         plan = dataclasses.replace(settings, target="target", features=(), time=settings.time and "time")
         self._inputs = 1 + len(features) + (settings.season is not None) + len(CALENDAR) * (settings.time is not None)
-        self.learner, self._advance = _program(plan, self._inputs)
-        self.state = self.learner.init()
+        self.learner, self._advance, self._begin = _program(plan, self._inputs)
+        self.known = self._begin()
         self._judge = Judge(settings.horizon, settings.season)
         self._latest = math.nan
         self.samples, self.missing = 0, 0
+
+    @property
+    def state(self) -> LearnerState:
+        """Of what is known, the learner's part."""
+        return self.known.learner
 
     def read(self, record: Mapping[str, Any]) -> Reading:
         """The record's numbers, from which `learn` learns. **Raises.** `RecordError`; nothing is changed."""
@@ -135,7 +144,7 @@ class RecordStream:
         """The stream as it is now, for other threads to forecast from while this one goes on to learn."""
         ahead = None if self.settings.season is None else self._judge.seasonal_ahead()
         arrays = partial(_arrays, self._inputs, self.settings)
-        return View(self.samples, self.forecast(), self.state, ahead, self._reader, arrays, self._advance)
+        return View(self.samples, self.forecast(), self.known, ahead, self._reader, arrays, self._advance)
 
     def forecast(self) -> float | None:
         """The latest forecast, for `horizon` steps after the last record; None before there is one."""
@@ -165,9 +174,10 @@ class RecordStream:
         **Raises.** `OSError` if it cannot be written; the file that was there stays.
         """
         own = self._judge.arrays() | {"latest": np.array(self._latest), "missing": np.array(self.missing)}
+        tree = self.learner.unpack(self.state)._asdict() | {"combination": self.known.combination._asdict()}
         checkpoints.save(
             path,
-            self.learner.unpack(self.state)._asdict() | {"stream": {name: _bytes(own[name]) for name in own}},
+            tree | {"stream": {name: _bytes(own[name]) for name in own}},
             config=dataclasses.asdict(self.settings),
             step=self.samples,
             features=list(self.features),
@@ -192,7 +202,10 @@ class RecordStream:
             stream._setup(settings, tuple(header["features"]))
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoints.CheckpointError(f"{path} has settings that are not known here ({error})") from None
-        stream.state, _ = stream.learner.load(path)
+        combination = {"combination": stream.known.combination._asdict()}
+        kept, _ = checkpoints.load(path, combination)
+        combination = Combination(**jax.tree.map(jnp.asarray, kept["combination"]))
+        stream.known = Known(stream.learner.load(path)[0], combination)
         stream.samples = header["step"]
         sizes = {name[7:]: about["shape"] for name, about in header["arrays"].items() if name.startswith("stream.")}
         like = {name: np.zeros(shape, np.uint8) for name, shape in sizes.items()}
@@ -205,7 +218,7 @@ class RecordStream:
         values = np.array([reading.values for reading in readings])
         naive, seasonal = self._judge.forecasts(values[:, 0].tolist())
         inputs, targets = _arrays(self._inputs, self.settings, readings, values, seasonal)
-        self.state, answers = self._advance(self.state, inputs, targets, len(values))
+        self.known, answers = self._advance(self.known, inputs, targets, len(values))
         return _Running(readings, values, naive, seasonal, answers)
 
     def _finish(self, running: "_Running") -> list[Outcome]:
@@ -223,6 +236,13 @@ class RecordStream:
         return list(map(Outcome, range(start, start + len(values)), times, *known.tolist()))
 
 
+class Known(NamedTuple):
+    """What the compiled loop carries on."""
+
+    learner: LearnerState
+    combination: Combination
+
+
 class _Running(NamedTuple):
     """A chunk that is on the device: its readings, their values, naive forecasts, and answers to come."""
 
@@ -235,7 +255,7 @@ class _Running(NamedTuple):
 
 @lru_cache(maxsize=8)
 def _program(plan: StreamSettings, inputs: int):
-    """The learner for so many inputs, and one compiled loop that takes up to `CHUNK` samples.
+    """The learner for so many inputs, one compiled loop that takes up to `CHUNK` samples, and what it begins with.
 
     The number of samples is one of its arguments, so that a sample goes through the same instructions, and gives the
     same bits, in whatever company it comes. (`Learner.run` is compiled for each length, differently.)
@@ -255,21 +275,32 @@ def _program(plan: StreamSettings, inputs: int):
     )
     dtype = learner.network_of(learner.init()).nodes["skip"].weight.dtype
 
+    seasonal = [] if plan.season is None else [inputs - 1 - len(CALENDAR) * (plan.time is not None)]
+
+    def begin():
+        return Known(learner.init(), no_forecasts(2 + len(seasonal), plan.horizon, dtype))
+
     def advance(state, inputs, targets, count):
         def step(index, carried):
-            state, outputs = carried
-            x, y = inputs[index].astype(dtype), targets[index][None].astype(dtype)
+            (state, combination), outputs = carried
+            x, y = inputs[index].astype(dtype), targets[index].astype(dtype)
             if learner.window == 1:
-                state, output = learner.run(state, Sample(x[None], y[None], jnp.ones(1, dtype)))
-                return state, outputs.at[index].set(output[0, 0])
-            output = learner.predict(state, x)
-            return learner.learn(state, x, y), outputs.at[index].set(output[0])
+                state, output = learner.run(state, Sample(x[None], y[None, None], jnp.ones(1, dtype)))
+                output = output[0, 0]
+            else:
+                output = learner.predict(state, x)[0]
+                state = learner.learn(state, x, y[None])
+            if plan.combine:
+                combination = judged(combination, y)
+                made = jnp.stack([output, combination.latest, *(x[place] for place in seasonal)])
+                combination, output = combined(combination, made)
+            return Known(state, combination), outputs.at[index].set(output)
 
         return lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK, dtype)))
 
     compiled = jax.jit(advance)
-    jax.block_until_ready(compiled(learner.init(), np.zeros((CHUNK, inputs)), np.zeros(CHUNK), 1))
-    return learner, compiled
+    jax.block_until_ready(compiled(begin(), np.zeros((CHUNK, inputs)), np.zeros(CHUNK), 1))
+    return learner, compiled, begin
 
 
 def _arrays(width, settings, readings, values, seasonal):

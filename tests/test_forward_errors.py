@@ -53,9 +53,9 @@ def test_levels_are_longest_paths_to_the_output():
     assert levels_of(network("LRU blocks")) == {"05_lru": 1, "01_lru": 2}
 
 
-@pytest.mark.parametrize(("name", "length"), [("LRU x 2", 23), ("GRU x 1", 24)])
+@pytest.mark.parametrize(("name", "length"), [("LRU x 2", 24), ("GRU x 1", 23)])
 def test_windows_cut_at_several_levels(name, length, monkeypatch):
-    """Chunks of 3 steps and 2 edges a level: three levels, with a remainder and without."""
+    """Chunks of 3 steps and 2 edges a level: three levels, without a remainder and with one."""
     monkeypatch.setattr(forward_errors, "CHUNK", 3)
     monkeypatch.setattr(forward_errors, "MOST_EDGES", 2)
     assert len(forward_errors._auto_sizes(length)) == 3

@@ -151,6 +151,7 @@ def test_algorithms_that_look_back_or_run_backwards_serve_texts():
     words = jnp.asarray([[0, 3, 3, 6, 2, 1], [5, 5, 1, 0, 2, 4]])
     window = ow.Sample(words[:, :-1], words[:, 1:], jnp.ones((2, 5)))
 
+    @eqx.filter_jit
     def gradient(algorithm):
         carry = algorithm.init(net, batch=2)
         carry = ow.Carry(net.fresh_states(carry.states, jax.random.key(4)), carry.memory)
@@ -240,15 +241,19 @@ def test_influence_outlives_the_masks_it_was_made_with(algorithm):
                 total += jnp.mean(weight * jnp.sum((output - 1) ** 2, axis=-1))
         return total
 
+    @eqx.filter_jit
+    def step_of(net, carry, weights, window):
+        return algorithm.run(net.randomized(weights), ow.losses.squared_error, carry, window)
+
     expected = eqx.filter_jit(eqx.filter_grad(value))(net)
-    step_of = eqx.filter_jit(lambda *step: algorithm.run(step[0], ow.losses.squared_error, *step[1:]))
-    carry = algorithm.init(net, batch=2)
+    fresh = eqx.filter_jit(net.fresh_states)
+    carry = eqx.filter_jit(algorithm.init)(net, batch=2)
     for index, (weights, drops) in enumerate(masks):
-        carry = ow.Carry(net.fresh_states(carry.states, drops), carry.memory)
+        carry = ow.Carry(fresh(carry.states, drops), carry.memory)
         weighed = eqx.tree_at(lambda s: s.weight, sample, sample.weight * index)
         for step in range(3):
             window = jax.tree.map(lambda leaf, step=step: leaf[:, step : step + 1], weighed)
-            carry, estimate = step_of(net.randomized(weights), carry, window)
+            carry, estimate = step_of(net, carry, weights, window)
     for a, b in zip(jax.tree.leaves(estimate.gradient), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
 

@@ -348,7 +348,7 @@ def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):
 
 
 def test_streams_are_forecast_before_they_are_learnt(tmp_path, monkeypatch):
-    methods = ("naive", "seasonal naive", "BPTT, GRU, 8 steps")
+    methods = ("naive", "seasonal naive", "onward stream", "BPTT, GRU, 8 steps")
     small = {"series": (("electricity", 2),), "rows": 80, "units": 2, "chunk": 40, "parts": 3, "methods": methods}
     monkeypatch.setattr(Streams, "quick", replace(Streams.quick, **small))
     assert main(["reproduce", "streams", "--quick", "--out", str(tmp_path)]) == 0

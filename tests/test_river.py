@@ -24,7 +24,8 @@ from river import checks, evaluate, linear_model, metrics, preprocessing  # noqa
 
 from onward.interop.river import OnlineRNNClassifier, OnlineRNNForecaster, OnlineRNNRegressor, forecaster  # noqa: E402
 
-FAST = {"learning_rate": 1e-2}  # and the default size, so that all tests share what the checks compile
+SMALL = {"units": 8}  # everywhere, so that all tests share what the checks compile
+FAST = SMALL | {"learning_rate": 1e-2}
 ESTIMATORS = [OnlineRNNRegressor, OnlineRNNClassifier, OnlineRNNForecaster]
 
 
@@ -43,7 +44,7 @@ def learnt(model, samples):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_rivers_checks(estimator):
-    model = estimator()
+    model = estimator(**SMALL)
     assert not model._unit_test_skips()
     names = []
     for check in checks.yield_checks(model):
@@ -91,7 +92,7 @@ def test_predictions_are_the_learners():
 
 def test_it_remembers_and_works_in_pipelines():
     samples = stream(1500, "ab")
-    recurrent = preprocessing.StandardScaler() | OnlineRNNRegressor(learning_rate=1e-2)
+    recurrent = preprocessing.StandardScaler() | OnlineRNNRegressor(**FAST)
     linear = preprocessing.StandardScaler() | linear_model.LinearRegression()
     errors = [evaluate.progressive_val_score(samples, model, metrics.MAE()).get() for model in (recurrent, linear)]
     assert errors[0] < 0.7 * errors[1]
@@ -108,14 +109,14 @@ def test_new_keys_seeds_and_rates_compile_nothing():
     for number in range(13):
         model.learn_one({f"more {number}": 1.0}, 0.5)
         model.predict_one({f"more {number}": 1.0})
-    other = learnt(OnlineRNNRegressor(learning_rate=0.5, seed=7), stream(2))
+    other = learnt(OnlineRNNRegressor(**FAST | {"learning_rate": 0.5}, seed=7), stream(2))
     copy.deepcopy(other).predict_one({"a": 1.0})
     assert len(model._stream.columns) == 16
     assert other._stream._engine is model._stream._engine
     assert not compiled
     a, b = (parameters_of(m) for m in (model, other))
     assert all(np.any(x != y) for x, y in zip(a, b, strict=True) if x.any())
-    learnt(OnlineRNNRegressor(**FAST, units=3), stream(2))
+    learnt(OnlineRNNRegressor(units=3), stream(2))
     assert compiled, "the listener hears of nothing"
 
 
@@ -178,7 +179,7 @@ def test_a_clone_has_learnt_nothing():
 
 def test_labels_of_any_kind_come_as_they_like():
     labels = ["up", ("a", 1), 3, True, frozenset({2}), 2.5, "late", "later", "last", None]
-    rng, model, right = np.random.default_rng(0), OnlineRNNClassifier(learning_rate=3e-2), []
+    rng, model, right = np.random.default_rng(0), OnlineRNNClassifier(**SMALL, learning_rate=3e-2), []
     assert model.predict_one({"x0": 1.0}) is None
     for step in range(900):
         number = int(rng.integers(min(2 + step // 40, len(labels))))
@@ -223,7 +224,7 @@ def test_features_beyond_the_limit_are_not_read():
 
 def test_forecasts_go_on_with_a_trend_at_every_horizon():
     for horizon, season in ((1, 1), (3, 2), (3, 4)):
-        model = OnlineRNNForecaster(horizon=horizon, season=season)
+        model = OnlineRNNForecaster(**SMALL, horizon=horizon, season=season)
         assert model.forecast(2) == [0.0, 0.0]
         for step in range(12):
             model.learn_one(float(step))
@@ -234,7 +235,7 @@ def test_a_forecaster_starts_as_seasonal_naive_and_gets_better():
     rng = np.random.default_rng(0)
     level = 5 + np.array([3.0, -1.0, 0.5, -2.5])
     values = [float(level[step % 4] + 0.5 * rng.normal()) for step in range(700)]
-    model = OnlineRNNForecaster(horizon=3, season=4)
+    model = OnlineRNNForecaster(**SMALL, horizon=3, season=4)
     for y in values[:4]:
         model.learn_one(y)
     assert model.forecast(6) == values[:4] + values[:2]
@@ -252,7 +253,7 @@ def test_a_forecaster_starts_as_seasonal_naive_and_gets_better():
 def test_a_forecaster_reads_features_of_the_step_it_forecasts():
     rng = np.random.default_rng(0)
     samples = [({"x": float(x)}, float(x)) for x in rng.normal(size=600)]
-    model, errors = OnlineRNNForecaster(learning_rate=5e-3), {"known": [], "unknown": []}
+    model, errors = OnlineRNNForecaster(**SMALL, learning_rate=5e-3), {"known": [], "unknown": []}
     for step, (x, y) in enumerate(samples):
         if step > 400:
             errors["known"].append(abs(model.forecast(1, [x])[0] - y))
@@ -263,7 +264,7 @@ def test_a_forecaster_reads_features_of_the_step_it_forecasts():
 
 def test_rivers_evaluation_of_forecasts():
     samples = [({"t": float(step)}, math.sin(step)) for step in range(40)]
-    model = preprocessing.StandardScaler() | OnlineRNNForecaster(horizon=3)
+    model = preprocessing.StandardScaler() | OnlineRNNForecaster(**SMALL, horizon=3)
     metric = evaluate.evaluate(samples, model, metrics.MAE(), horizon=3)
     assert len(metric.get()) == 3
     other = pickle.loads(pickle.dumps(model))
@@ -271,7 +272,7 @@ def test_rivers_evaluation_of_forecasts():
 
 
 def test_a_missing_value_is_that_of_the_season_before():
-    model = OnlineRNNForecaster(season=2)
+    model = OnlineRNNForecaster(**SMALL, season=2)
     for y in (1.0, 5.0, None, math.nan, 1.0):
         model.learn_one(y)
     assert list(model._past) == [1.0, 5.0, 1.0]

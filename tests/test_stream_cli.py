@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -242,7 +243,7 @@ def test_the_same_bits_however_records_come_and_after_a_restart(tmp_path):
 def test_outcomes_are_the_learners_and_the_baselines():
     """Forecasts: what the learner gives sample by sample. Errors: what comparing whole series gives."""
     some = records(60)
-    stream = RecordStream(SETTINGS, some[0])
+    stream = RecordStream(dataclasses.replace(SETTINGS, combine=False), some[0])
     outcomes = stream.update_many(some)
     values = np.array([float(record["y"]) for record in some])
     seasonal = baselines.forecasts(values, 2, 3)

@@ -14,8 +14,9 @@ import tyro
 
 from onward.checkpoint import CheckpointError
 from onward.cli import session
-from onward.cli.config import Count, File
+from onward.cli.config import File
 from onward.cli.errors import RunError, StoppedError, UsageError
+from onward.cli.forecasting import ForecastOptions, with_options
 from onward.cli.options import parse
 from onward.cli.specs import sentence
 from onward.records import RecordStream, StreamSettings
@@ -26,35 +27,12 @@ if TYPE_CHECKING:
 PACKAGES = ("starlette", "uvicorn")
 TOKEN = "ONWARD_TOKEN"  # the variable that may hold the token, so that no list of processes shows it
 SHORTEST = 16  # characters of a token that nobody guesses
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(ForecastOptions):
     """Learn from records that come by HTTP, forecast, and show how it goes on a page."""
 
-    target: Name = None
-    """The field that is forecast; with --resume it is known."""
-    features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Fields that are read beside it; by default all numbers of the first record."""
-    horizon: int = StreamSettings.horizon
-    """Steps (records) ahead that are forecast."""
-    season: Count = StreamSettings.season
-    """Steps of a season, for the seasonal naive forecast, which the network reads too."""
-    time: Name = StreamSettings.time
-    """Field with a time stamp, from which hour of day and day of week are read."""
-    cell: str = StreamSettings.cell
-    """Recurrent cell, with options; see onward list."""
-    units: int = StreamSettings.units
-    """Units of the recurrent layer."""
-    algorithm: str = StreamSettings.algorithm
-    """How credit is assigned; see onward list."""
-    window: int = StreamSettings.window
-    """Records from one update to the next."""
-    learning_rate: float = StreamSettings.learning_rate
-    """Learning rate of Adam."""
-    seed: int = StreamSettings.seed
-    """Seed of the initial weights."""
     host: str = "127.0.0.1"
     """Address to listen on; any that is not loopback needs --token."""
     port: int = 8765
@@ -76,7 +54,6 @@ class ServeConfig:
 
 
 MOST = {"checkpoint_every": 2**31 - 1, "history": 100_000, "max_body": 1 << 30, "max_records": 1_000_000}
-SETTINGS = tuple(field.name for field in dataclasses.fields(StreamSettings))
 
 
 def run(words: list[str]) -> int:
@@ -91,7 +68,7 @@ def run(words: list[str]) -> int:
         stack.enter_context(session.gentle_stop())
         _use_two_threads()
         stream = _resumed(config, words)
-        settings = _settings(config) if stream is None else stream.settings
+        settings = config.settings() if stream is None else stream.settings
         listener = stack.enter_context(_bound(config))
         if stream is None and settings.features:
             stream = _begun(settings)
@@ -168,27 +145,13 @@ def _resumed(config: ServeConfig, words: list[str]) -> RecordStream | None:
     return stream
 
 
-def _settings(config: ServeConfig) -> StreamSettings:
-    if config.target is None:
-        raise UsageError("give --target FIELD, the field to forecast.")
-    try:
-        return StreamSettings(**{name: getattr(config, name) for name in SETTINGS})
-    except ValueError as error:
-        raise UsageError(_with_options(error)) from None
-
-
 def _begun(settings: StreamSettings) -> RecordStream:
     """The stream of known fields, compiled before the first record comes."""
     names = (settings.target, *settings.features, *([settings.time] if settings.time else []))
     try:
         return RecordStream(settings, dict.fromkeys(names))
     except ValueError as error:
-        raise UsageError(_with_options(error)) from None
-
-
-def _with_options(error: ValueError) -> str:
-    """The error as a sentence; `learning_rate` as --learning-rate."""
-    return re.sub(r"`(\w+)`", lambda name: "--" + name[1].replace("_", "-"), sentence(error))
+        raise UsageError(with_options(error)) from None
 
 
 def _bound(config: ServeConfig) -> socket.socket:

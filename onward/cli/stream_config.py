@@ -6,16 +6,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from onward.cli.config import Count, File
+from onward.cli.config import File
 from onward.cli.errors import UsageError
-from onward.cli.specs import sentence
-from onward.forecaster import StreamSettings
-
-Name = Annotated[str | None, tyro.conf.arg(metavar="FIELD")]
+from onward.cli.forecasting import ForecastOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamConfig:
+class StreamConfig(ForecastOptions):
     """Learn from a stream while it comes, and forecast one of its fields.
 
     Rows of CSV or of JSON lines come from files, one after another, or from standard input, without end if need be:
@@ -29,28 +26,6 @@ class StreamConfig:
 
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[FILE ...]")]] = ()
     """Files to read; standard input if there are none, or where one is called -."""
-    target: Name = None
-    """The field to forecast. Needed, but where --resume finds a checkpoint."""
-    features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[FIELD ...]")] = ()
-    """Other fields that the network reads; by default all that are numbers in the first row."""
-    horizon: int = 1
-    """Rows from the one that is read last to the one that is forecast."""
-    season: Count = None
-    """Rows in a season, such as 24 of hourly ones: the network then also reads the seasonal naive forecast."""
-    time: Name = None
-    """A field with a time stamp (ISO 8601, or seconds since 1970); the network then knows hour and day of the week."""
-    cell: str = StreamSettings.cell
-    """Cell of the recurrent layer, with options: rtu, lru, gru, leaky-rnn:leak=0.8; see onward list cells."""
-    units: int = StreamSettings.units
-    """Units of the recurrent layer, and of the perceptron that reads it."""
-    algorithm: str = StreamSettings.algorithm
-    """Algorithm, with options: rtrl, snap1, eprop; see onward list algorithms."""
-    window: int = StreamSettings.window
-    """Rows from one update to the next."""
-    learning_rate: float = StreamSettings.learning_rate
-    """Adam's learning rate."""
-    seed: int = StreamSettings.seed
-    """Seed of the initial weights."""
     out: File = None
     """File for the forecasts; standard output by default."""
     output: Literal["csv", "json"] = "csv"
@@ -70,19 +45,6 @@ class StreamConfig:
     """With --resume: the input starts after the rows that were learnt (its header may be left out)."""
     quiet: bool = False
     """Show no progress."""
-
-    def settings(self) -> StreamSettings:
-        """What the forecaster is made of. **Raises.** `UsageError` at the first option that makes no sense."""
-        if self.target is None:
-            raise UsageError("give --target FIELD, the field to forecast.")
-        names = StreamSettings.__dataclass_fields__
-        try:
-            return StreamSettings(**{name: getattr(self, name) for name in names})
-        except ValueError as error:
-            text = sentence(error)
-            for name in names:
-                text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
-            raise UsageError(text) from error
 
     def check(self) -> None:
         """**Raises.** `UsageError` where options other than those of the forecaster make no sense together."""

@@ -17,14 +17,21 @@ from onward.tasks import make
 from onward.training import updates_per_batch
 
 SAME_RATE = "that of forward errors"
+AS_PUBLISHED = "forward errors, as published"
 FINAL = "best", SAME_RATE
 ALGORITHMS: dict[str, tuple[Algorithm, int | None]] = {  # and the window, where parameters change on the way
     "spatial BP": (SpatialBP(), None),
     "BPTT": (BPTT(), None),
     "forward errors": (ForwardErrors(), None),
     "SnAp(1) every 49 steps": (SnAp(1), 49),
+    AS_PUBLISHED: (ForwardErrors(warmup="shoot", segments=None), None),
 }
-PUBLISHED = {"spatial BP": (0.731, 96.55), "BPTT": (0.691, 98.30), "forward errors": (0.673, 98.19)}
+PUBLISHED = {
+    "spatial BP": (0.731, 96.55),
+    "BPTT": (0.691, 98.30),
+    "forward errors": (0.673, 98.19),
+    AS_PUBLISHED: (0.673, 98.19),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,10 @@ class Training:
 
 @dataclass(frozen=True)
 class TableSettings:
-    """Every algorithm at every r_min: each learning rate for `search` batches, then the best one in full."""
+    """Every algorithm at every r_min: each learning rate for `search` batches, then the best one in full.
+
+    Forward errors as published only at the smallest, where it is in doubt.
+    """
 
     training: Training = Training()
     search: int = 500
@@ -67,8 +77,12 @@ class Mnist98Table(Study):
 
     def points(self, settings: TableSettings, seed: int) -> Sequence[Row]:
         points: list[Row] = []
-        for r_min in settings.r_mins:
-            names = [{"algorithm": name, "r_min": r_min, "seed": seed} for name in ALGORITHMS]
+        ours = [name for name in ALGORITHMS if name != AS_PUBLISHED]
+        for r_min, algorithms in [
+            *((r_min, ours) for r_min in settings.r_mins),
+            (min(settings.r_mins), [AS_PUBLISHED]),
+        ]:
+            names = [{"algorithm": name, "r_min": r_min, "seed": seed} for name in algorithms]
             if len(settings.rates) > 1:
                 points += [{"steps": settings.search, **n, "choice": rate} for n in names for rate in settings.rates]
             points += [{"steps": settings.training.steps, **name, "choice": "best"} for name in names]

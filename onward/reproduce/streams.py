@@ -14,8 +14,9 @@ from onward.algorithms import BPTT, RTRL, Algorithm, EProp, SnAp
 from onward.baselines import forecasts
 from onward.data import calendar, load_series
 from onward.figures import COLOURS, DASHES, GREY
-from onward.forecaster import make_network
+from onward.forecaster import StreamSettings, make_network
 from onward.learner import Learner
+from onward.records import RecordStream
 from onward.reproduce import streams_river
 from onward.reproduce.study import Row, Study, panels
 from onward.sample import Sample
@@ -39,7 +40,8 @@ LEARNERS = {
     "BPTT, GRU, 32 steps": Method("gru", BPTT(), 32),
     "BPTT, GRU, 128 steps": Method("gru", BPTT(), 128),
 }
-NAIVE, SEASONAL = "naive", "seasonal naive"
+NAIVE, SEASONAL, WHOLE = "naive", "seasonal naive", "onward stream"
+TIME = "time of the row"
 LOST = dict.fromkeys(("mae", "rmse", "late_mae", "microseconds", "kilobytes"), float("nan")) | {"curve": ""}
 
 
@@ -60,7 +62,7 @@ class StreamsSettings:
     clip: float = 1.0
     chunk: int = 2048
     parts: int = 20
-    methods: tuple[str, ...] = (NAIVE, SEASONAL, *LEARNERS, *streams_river.MODELS)
+    methods: tuple[str, ...] = (NAIVE, SEASONAL, WHOLE, *LEARNERS, *streams_river.MODELS)
 
 
 class Streams(Study):
@@ -72,7 +74,12 @@ class Streams(Study):
     )
     full = StreamsSettings()
     quick = StreamsSettings(
-        (("electricity", 24),), 400, 4, chunk=128, parts=4, methods=(NAIVE, SEASONAL, "RTRL, RTU", "BPTT, GRU, 8 steps")
+        (("electricity", 24),),
+        400,
+        4,
+        chunk=128,
+        parts=4,
+        methods=(NAIVE, SEASONAL, WHOLE, "RTRL, RTU", "BPTT, GRU, 8 steps"),
     )
 
     def points(self, settings: StreamsSettings, seed: int) -> Sequence[Row]:
@@ -91,6 +98,8 @@ class Streams(Study):
             made, spent, size = forecasts(targets, horizon), float("nan"), 0
         elif method == SEASONAL:
             made, spent, size = forecasts(targets, horizon, series.season), float("nan"), 8 * series.season
+        elif method == WHOLE:
+            made, spent, size = _stream(settings, series, horizon, point["seed"])
         elif method in LEARNERS:
             made, spent, size = _learn(LEARNERS[method], settings, inputs, horizon, point["seed"])
         else:
@@ -186,6 +195,30 @@ def _learn(method: Method, settings: StreamsSettings, inputs: np.ndarray, horizo
     made = np.concatenate(jax.device_get(outputs))[:, 0]
     spent = 1e6 * (time.perf_counter() - began) / len(inputs)
     return made, spent, sum(leaf.nbytes for leaf in state.arrays)
+
+
+def _stream(settings: StreamsSettings, series: Any, horizon: int, seed: int):
+    """The same of the forecaster that `onward stream` runs: RTRL on RTUs, combined with the naive forecasts."""
+    others = tuple(name for name in series.columns if name != series.target)
+    plan = StreamSettings(
+        series.target,
+        others,
+        horizon=horizon,
+        season=series.season,
+        time=TIME,
+        units=settings.units,
+        learning_rate=settings.rate,
+        seed=seed,
+    )
+    times = series.times[: settings.rows].astype(str).tolist()
+    rows = zip(times, series.values.tolist(), strict=False)
+    records = [{TIME: at} | dict(zip(series.columns, row, strict=True)) for at, row in rows]
+    stream = RecordStream(plan, records[0])
+    began = time.perf_counter()
+    outcomes = stream.update_many(records)
+    spent = 1e6 * (time.perf_counter() - began) / len(records)
+    made = np.array([outcome.forecast for outcome in outcomes], float)
+    return made, spent, sum(leaf.nbytes for leaf in jax.tree.leaves(stream.known))
 
 
 def _judged(made: np.ndarray, targets: np.ndarray, horizon: int, parts: int) -> Row:
