@@ -31,32 +31,39 @@ def no_forecasts(forecasters: int, horizon: int, dtype: DTypeLike) -> Combinatio
     return Combination(nothing, nothing, made, jnp.int32(0), jnp.asarray(jnp.nan, dtype))
 
 
-def judged(known: Combination, value: Float[Array, ""]) -> Combination:
-    """After the value that was forecast has come; NaN where it is missing."""
-    errors = jnp.clip(known.made[known.place] - value, -LARGEST, LARGEST)
+def judged(known: Combination, value: Float[Array, ""]) -> tuple[Combination, Float[Array, " forecaster"]]:
+    """After the value of a step has come, NaN where it is missing; and what had been forecast for that step."""
+    due = known.made[known.place]
+    errors = jnp.clip(due - value, -LARGEST, LARGEST)
     seen = jnp.isfinite(errors)
-    return known._replace(
+    known = known._replace(
         errors=jnp.where(seen, DECAY * known.errors + errors**2, known.errors),
         counts=jnp.where(seen, DECAY * known.counts + 1, known.counts),
         latest=jnp.where(jnp.isfinite(value), value, known.latest),
     )
+    return known, due
 
 
-def combined(known: Combination, forecasts: Float[Array, " forecaster"]) -> tuple[Combination, Float[Array, ""]]:
-    """What is forecast, from the forecasts f_i for `horizon` steps later, which then wait to be judged.
+def combined(known: Combination, forecasts: Float[Array, " some"]) -> Float[Array, ""]:
+    """What the first forecasters say together, from their forecasts f_i of the same step.
 
         f = sum of w_i f_i / sum of w_i,   w_i = 1 / e_i^2                     (1)
 
-    with e_i the mean squared error of late (the weights of Bates and Granger 1969 for errors that are not correlated,
-    squared, since errors here are). A forecast that is not known does not count; before any was judged the first one
-    stands alone.
+    with e_i the mean squared error of late (Bates and Granger 1969 have 1 / e_i, for errors that are not correlated;
+    squared, since these are). A forecast that is not known does not count; before any was judged the first stands
+    alone.
     """
-    means = known.errors / jnp.maximum(known.counts, 1)
-    usable = jnp.isfinite(forecasts) & (known.counts > 0)
+    some = slice(forecasts.shape[0])
+    means = known.errors[some] / jnp.maximum(known.counts[some], 1)
+    usable = jnp.isfinite(forecasts) & (known.counts[some] > 0)
     best = jnp.min(jnp.where(usable, means, jnp.inf))
     weights = jnp.where(usable, jnp.where(means > best, (best / means) ** 2, 1), 0)
     total = jnp.sum(weights)
     mixed = jnp.sum(weights * jnp.where(usable, forecasts, 0)) / jnp.maximum(total, 1)
+    return jnp.where(total > 0, mixed, forecasts[0])
+
+
+def kept(known: Combination, forecasts: Float[Array, " forecaster"]) -> Combination:
+    """With the forecasts of all for `horizon` steps later, which then wait to be judged."""
     made = known.made.at[known.place].set(forecasts)
-    place = (known.place + 1) % len(known.made)
-    return known._replace(made=made, place=place), jnp.where(total > 0, mixed, forecasts[0])
+    return known._replace(made=made, place=(known.place + 1) % len(known.made))

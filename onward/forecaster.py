@@ -1,4 +1,4 @@
-"""What forecasts a stream of records: its settings, and a network that starts as the naive forecast."""
+"""What forecasts a stream of records: its settings, and its network."""
 
 import math
 from dataclasses import dataclass
@@ -25,8 +25,7 @@ class StreamSettings:
     naive forecast, which the network then reads too. `time`: a field with a time stamp, from which sine and cosine of
     the hour of day and of the day of week are made. `cell`, `algorithm`: as on the command line, e.g. "gru" and
     "snap:1". `units`: of the recurrent layer and of the perceptron that reads it. `window`: samples from one update to
-    the next. `learning_rate`: Adam's. `combine`: whether the last value, and that of a season before, have their share
-    in the forecast, each by how well it did of late; else the network forecasts alone. `seed`: of the initial weights.
+    the next. `learning_rate`: Adam's. `seed`: of the initial weights.
     **Raises.** `ValueError`, one sentence, for the first that makes no sense.
     """
 
@@ -40,7 +39,6 @@ class StreamSettings:
     algorithm: str = "rtrl"
     window: int = 1
     learning_rate: float = 3e-4
-    combine: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,13 +70,15 @@ class StreamSettings:
         algorithm_of(self.algorithm)
 
 
-def make_network(cell: str, inputs: int, units: int, seed: int, *, shapes_only: bool = False) -> Network:
+def make_network(
+    cell: str, inputs: int, units: int, seed: int, *, start: float = 0.0, shapes_only: bool = False
+) -> Network:
     """A recurrent layer, a perceptron, and a linear map, the last two of which read the layer and the input.
 
         s_t = cell(s_{t-1}, x_t),   y_t = mlp([s_t; x_t]) + skip [s_t; x_t]        (1)
 
-    At first `skip` is 1 for the first input and 0 for all others, and so is what the perceptron gives: where the first
-    input is the target, in the same units, the network starts as the naive forecast, and learns what is better.
+    At first `skip` is `start` for the first input and 0 for all others, and the perceptron gives 0. With 1, where the
+    first input is the target in the same units, the network starts as the naive forecast.
 
     **Arguments.** `cell`: as on the command line, e.g. "rtu" or "leaky-rnn:leak=0.8". `units`: of the layer and of the
     perceptron's only hidden layer. `shapes_only`: no weights, just to see whether it can be built.
@@ -98,7 +98,7 @@ def make_network(cell: str, inputs: int, units: int, seed: int, *, shapes_only: 
         mlp, skip = eqx.nn.MLP(width, 1, units, 1, key=second), eqx.nn.Linear(width, 1, key=third)
         mlp = eqx.tree_at(lambda m: (m.layers[-1].weight, m.layers[-1].bias), mlp, replace_fn=jnp.zeros_like)
         skip = eqx.tree_at(lambda m: (m.weight, m.bias), skip, replace_fn=jnp.zeros_like)
-        skip = eqx.tree_at(lambda m: m.weight, skip, skip.weight.at[0, 0].set(1.0))
+        skip = eqx.tree_at(lambda m: m.weight, skip, skip.weight.at[0, 0].set(start))
         reads = (INPUT, "cell")
         nodes = {"cell": layer, "mlp": mlp, "skip": skip, "sum": _sum}
         return Network(nodes, {"cell": (INPUT,), "mlp": reads, "skip": reads, "sum": ("mlp", "skip")}, "sum")

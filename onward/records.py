@@ -17,7 +17,7 @@ from jax import lax
 from onward import checkpoint as checkpoints
 from onward import losses
 from onward.baselines import NAIVE, SEASONAL, Ahead
-from onward.combination import Combination, combined, judged, no_forecasts
+from onward.combination import Combination, combined, judged, kept, no_forecasts
 from onward.data.series import CALENDAR, calendar
 from onward.forecaster import StreamSettings as StreamSettings
 from onward.forecaster import algorithm_of, make_network
@@ -81,8 +81,9 @@ class View:
 class RecordStream:
     """Takes a stream's records one by one or many at once, forecasts, and learns; all that it knows fits in one file.
 
-    It forecasts what the network, the last value and, with a season, that of a season before say together, each by how
-    well it did of late (`onward.combination`); with `combine=False` what the network says alone.
+    With b_t what the last value and, with a season, that of a season before say together (`onward.combination`), the
+    network learns what b will miss, and reads the last miss beside the record. What is forecast is what the two naive
+    forecasts and b_t + network say together, each by how well it did of late.
 
     What comes out is the same to the bit however records are grouped in calls, and after `save` and `load`, since one
     compiled loop takes any number of samples up to 256; it is compiled here, nothing afterwards.
@@ -107,8 +108,8 @@ class RecordStream:
         self.settings, self.features = settings, features
         self._reader = Reader(settings.target, features, settings.time)
         plan = dataclasses.replace(settings, target="target", features=(), time=settings.time and "time")
-        self._inputs = 1 + len(features) + (settings.season is not None) + len(CALENDAR) * (settings.time is not None)
-        self.learner, self._advance, self._begin = _program(plan, self._inputs)
+        self._columns = 1 + len(features) + (settings.season is not None) + len(CALENDAR) * (settings.time is not None)
+        self.learner, self._advance, self._begin = _program(plan, self._columns)
         self.known = self._begin()
         self._judge = Judge(settings.horizon, settings.season)
         self._latest = math.nan
@@ -143,7 +144,7 @@ class RecordStream:
     def view(self) -> View:
         """The stream as it is now, for other threads to forecast from while this one goes on to learn."""
         ahead = None if self.settings.season is None else self._judge.seasonal_ahead()
-        arrays = partial(_arrays, self._inputs, self.settings)
+        arrays = partial(_arrays, self._columns, self.settings)
         return View(self.samples, self.forecast(), self.known, ahead, self._reader, arrays, self._advance)
 
     def forecast(self) -> float | None:
@@ -203,21 +204,21 @@ class RecordStream:
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoints.CheckpointError(f"{path} has settings that are not known here ({error})") from None
         combination = {"combination": stream.known.combination._asdict()}
-        kept, _ = checkpoints.load(path, combination)
-        combination = Combination(**jax.tree.map(jnp.asarray, kept["combination"]))
+        arrays, _ = checkpoints.load(path, combination)
+        combination = Combination(**jax.tree.map(jnp.asarray, arrays["combination"]))
         stream.known = Known(stream.learner.load(path)[0], combination)
         stream.samples = header["step"]
         sizes = {name[7:]: about["shape"] for name, about in header["arrays"].items() if name.startswith("stream.")}
         like = {name: np.zeros(shape, np.uint8) for name, shape in sizes.items()}
-        kept = {name: _floats(array) for name, array in checkpoints.load(path, {"stream": like})[0]["stream"].items()}
-        stream._latest, stream.missing = float(kept["latest"]), int(kept["missing"])
-        stream._judge.restore(kept)
+        own = {name: _floats(array) for name, array in checkpoints.load(path, {"stream": like})[0]["stream"].items()}
+        stream._latest, stream.missing = float(own["latest"]), int(own["missing"])
+        stream._judge.restore(own)
         return stream, header
 
     def _dispatch(self, readings: Sequence[Reading]) -> "_Running":
         values = np.array([reading.values for reading in readings])
         naive, seasonal = self._judge.forecasts(values[:, 0].tolist())
-        inputs, targets = _arrays(self._inputs, self.settings, readings, values, seasonal)
+        inputs, targets = _arrays(self._columns, self.settings, readings, values, seasonal)
         self.known, answers = self._advance(self.known, inputs, targets, len(values))
         return _Running(readings, values, naive, seasonal, answers)
 
@@ -254,13 +255,13 @@ class _Running(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _program(plan: StreamSettings, inputs: int):
-    """The learner for so many inputs, one compiled loop that takes up to `CHUNK` samples, and what it begins with.
+def _program(plan: StreamSettings, columns: int):
+    """The learner of records with so many numbers, a compiled loop that takes up to `CHUNK`, and what it begins with.
 
     The number of samples is one of its arguments, so that a sample goes through the same instructions, and gives the
     same bits, in whatever company it comes. (`Learner.run` is compiled for each length, differently.)
     """
-    network = make_network(plan.cell, inputs, plan.units, plan.seed)
+    network = make_network(plan.cell, columns + 1, plan.units, plan.seed)
     # Flat, since the time goes into the number of operations: all are small.
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(plan.learning_rate)))
     learner = Learner(
@@ -275,31 +276,33 @@ def _program(plan: StreamSettings, inputs: int):
     )
     dtype = learner.network_of(learner.init()).nodes["skip"].weight.dtype
 
-    seasonal = [] if plan.season is None else [inputs - 1 - len(CALENDAR) * (plan.time is not None)]
+    seasonal = [] if plan.season is None else [columns - 1 - len(CALENDAR) * (plan.time is not None)]
 
-    def begin():
-        return Known(learner.init(), no_forecasts(2 + len(seasonal), plan.horizon, dtype))
+    def begin():  # forecasters: the naive ones, the network on top of what they say together, and that alone
+        return Known(learner.init(), no_forecasts(3 + len(seasonal), plan.horizon, dtype))
 
     def advance(state, inputs, targets, count):
         def step(index, carried):
             (state, combination), outputs = carried
             x, y = inputs[index].astype(dtype), targets[index].astype(dtype)
+            combination, due = judged(combination, y)
+            naive = [combination.latest, *(x[place] for place in seasonal)]
+            base, missed = combined(combination, jnp.stack(naive)), y - due[-1]
+            x = jnp.append(x, missed)
             if learner.window == 1:
-                state, output = learner.run(state, Sample(x[None], y[None, None], jnp.ones(1, dtype)))
+                state, output = learner.run(state, Sample(x[None], missed[None, None], jnp.ones(1, dtype)))
                 output = output[0, 0]
             else:
                 output = learner.predict(state, x)[0]
-                state = learner.learn(state, x, y[None])
-            if plan.combine:
-                combination = judged(combination, y)
-                made = jnp.stack([output, combination.latest, *(x[place] for place in seasonal)])
-                combination, output = combined(combination, made)
-            return Known(state, combination), outputs.at[index].set(output)
+                state = learner.learn(state, x, missed[None])
+            made = jnp.stack([*naive, base + output, base])
+            forecast = combined(combination, made[:-1])
+            return Known(state, kept(combination, made)), outputs.at[index].set(forecast)
 
         return lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK, dtype)))
 
     compiled = jax.jit(advance)
-    jax.block_until_ready(compiled(begin(), np.zeros((CHUNK, inputs)), np.zeros(CHUNK), 1))
+    jax.block_until_ready(compiled(begin(), np.zeros((CHUNK, columns)), np.zeros(CHUNK), 1))
     return learner, compiled, begin
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import io
 import json
 import math
@@ -25,6 +24,7 @@ from onward.cli.rows import RowReader
 from onward.judge import Judge
 from onward.readings import Reader, RecordError, seconds
 from onward.records import CHUNK, RecordStream, StreamSettings
+from tests.reference.combination import mixed
 
 SETTINGS = StreamSettings("y", horizon=2, season=3, time="t", units=2)
 OPTIONS = ["--target", "y", "--horizon", "2", "--season", "3", "--time", "t", "--units", "2"]
@@ -243,18 +243,21 @@ def test_the_same_bits_however_records_come_and_after_a_restart(tmp_path):
 def test_outcomes_are_the_learners_and_the_baselines():
     """Forecasts: what the learner gives sample by sample. Errors: what comparing whole series gives."""
     some = records(60)
-    stream = RecordStream(dataclasses.replace(SETTINGS, combine=False), some[0])
+    stream = RecordStream(SETTINGS, some[0])
     outcomes = stream.update_many(some)
     values = np.array([float(record["y"]) for record in some])
-    seasonal = baselines.forecasts(values, 2, 3)
-    learner, state = stream.learner, stream.learner.init()
-    for i, outcome in enumerate(outcomes):
+    naive, seasonal = baselines.forecasts(values, 2), baselines.forecasts(values, 2, 3)
+    base = mixed(values, np.stack([naive, seasonal], 1), 2)
+    missed = values - np.append([np.nan] * 2, base[:-2])
+    learner, state, whole = stream.learner, stream.learner.init(), []
+    for i in range(len(outcomes)):
         hour, day = i % 24, (3 + i // 24) % 7  # it was a Thursday
         turns = [hour / 24, hour / 24 + 0.25, day / 7, day / 7 + 0.25]
-        x = np.array([values[i], i % 7, seasonal[i], *np.sin(2 * np.pi * np.array(turns))])
-        np.testing.assert_allclose(outcome.forecast, learner.predict(state, x)[0], rtol=1e-6)
-        state = learner.learn(state, x, values[i : i + 1])
+        x = np.array([values[i], i % 7, seasonal[i], *np.sin(2 * np.pi * np.array(turns)), missed[i]])
+        whole.append(base[i] + learner.predict(state, x)[0])
+        state = learner.learn(state, x, missed[i : i + 1])
     made = np.array([outcome.forecast for outcome in outcomes])
+    np.testing.assert_allclose(made, mixed(values, np.stack([naive, seasonal, whole], 1), 2), rtol=1e-5)
     scores = baselines.compare(values, {"model": made}, 2, 3)
     figures = stream.figures()
     found = [figures[name] for name in ("mae", "naive_mae", "seasonal_mae")]

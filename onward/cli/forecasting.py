@@ -40,9 +40,6 @@ class ForecastOptions:
     """Records from one update to the next."""
     learning_rate: float = StreamSettings.learning_rate
     """Adam's learning rate."""
-    combine: bool = StreamSettings.combine
-    """Give the last value, and that of a season before, their share in the forecast, each by how well it did of late;
-    else the network forecasts alone."""
     seed: int = StreamSettings.seed
     """Seed of the initial weights."""
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from onward import losses
 from onward.algorithms import BPTT, RTRL, Algorithm, EProp, SnAp
 from onward.baselines import forecasts
+from onward.combination import combined, judged, kept, no_forecasts
 from onward.data import calendar, load_series
 from onward.figures import COLOURS, DASHES, GREY
 from onward.forecaster import StreamSettings, make_network
@@ -24,11 +26,15 @@ from onward.sample import Sample
 
 @dataclass(frozen=True)
 class Method:
-    """A layer of `cell`s whose gradient is `algorithm`'s, updated after every `window` samples."""
+    """A layer of `cell`s whose gradient is `algorithm`'s, updated after every `window` samples.
+
+    `alone`: it forecasts the value; else, as in `onward stream`, what the naive forecasts together miss.
+    """
 
     cell: str
     algorithm: Algorithm
     window: int = 1
+    alone: bool = False
 
 
 LEARNERS = {
@@ -39,6 +45,7 @@ LEARNERS = {
     "BPTT, GRU, 8 steps": Method("gru", BPTT(), 8),
     "BPTT, GRU, 32 steps": Method("gru", BPTT(), 32),
     "BPTT, GRU, 128 steps": Method("gru", BPTT(), 128),
+    "RTRL, RTU alone": Method("rtu", RTRL(), alone=True),
 }
 NAIVE, SEASONAL, WHOLE = "naive", "seasonal naive", "onward stream"
 TIME = "time of the row"
@@ -101,7 +108,7 @@ class Streams(Study):
         elif method == WHOLE:
             made, spent, size = _stream(settings, series, horizon, point["seed"])
         elif method in LEARNERS:
-            made, spent, size = _learn(LEARNERS[method], settings, inputs, horizon, point["seed"])
+            made, spent, size = _learn(LEARNERS[method], settings, inputs, horizon, series.season, point["seed"])
         else:
             model = streams_river.MODELS[method]
             try:
@@ -169,10 +176,16 @@ def features(series: Any, horizon: int) -> np.ndarray:
     return np.concatenate([target, series.values[:, 1:], seasonal, calendar(series.times)], axis=1).astype(np.float32)
 
 
-def _learn(method: Method, settings: StreamsSettings, inputs: np.ndarray, horizon: int, seed: int):
+def _learn(method: Method, settings: StreamsSettings, inputs: np.ndarray, horizon: int, season: int, seed: int):
     """Forecasts, microseconds a sample and bytes of the learner's state."""
+    values, targets = inputs[:, 0], inputs[:, :1]
+    naive = [forecasts(values.astype(float), horizon), forecasts(values.astype(float), horizon, season)]
+    base = together(values, np.stack(naive, axis=1), horizon)
+    if not method.alone:
+        targets = (values - np.append(np.full(horizon, np.nan, np.float32), base)[: len(values)])[:, None]
+        inputs = np.append(inputs, targets, axis=1)
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(settings.clip), optax.adam(settings.rate)))
-    network = make_network(method.cell, inputs.shape[1], settings.units, seed)
+    network = make_network(method.cell, inputs.shape[1], settings.units, seed, start=float(method.alone))
     learner = Learner(
         network,
         losses.squared_error,
@@ -186,19 +199,33 @@ def _learn(method: Method, settings: StreamsSettings, inputs: np.ndarray, horizo
     state, outputs = learner.init(), []
     sizes = [min(settings.chunk, len(inputs) - start) for start in range(0, len(inputs), settings.chunk)]
     for size in set(sizes):  # compiled before the clock starts
-        learner.run(state, Sample(inputs[:size], inputs[:size, :1], np.ones(size, np.float32)))
+        learner.run(state, Sample(inputs[:size], targets[:size], np.ones(size, np.float32)))
     began = time.perf_counter()
     for start, size in zip(range(0, len(inputs), settings.chunk), sizes, strict=True):
-        piece = inputs[start : start + size]
-        state, output = learner.run(state, Sample(piece, piece[:, :1], np.ones(size, np.float32)))
+        piece = Sample(inputs[start : start + size], targets[start : start + size], np.ones(size, np.float32))
+        state, output = learner.run(state, piece)
         outputs.append(output)
     made = np.concatenate(jax.device_get(outputs))[:, 0]
     spent = 1e6 * (time.perf_counter() - began) / len(inputs)
+    if not method.alone:
+        made = together(values, np.stack([*naive, base + made], axis=1), horizon)
     return made, spent, sum(leaf.nbytes for leaf in state.arrays)
 
 
+def together(values: np.ndarray, made: np.ndarray, horizon: int) -> np.ndarray:
+    """What forecasts `made` [time, forecaster] say together at every step, as `onward.combination` has it."""
+
+    def step(known, at):
+        known, _ = judged(known, at[0])
+        return kept(known, at[1]), combined(known, at[1])
+
+    start = no_forecasts(made.shape[1], horizon, jnp.float32)
+    scan = jax.jit(lambda *at: jax.lax.scan(step, start, at)[1])
+    return np.asarray(scan(values.astype(np.float32), made.astype(np.float32)))
+
+
 def _stream(settings: StreamsSettings, series: Any, horizon: int, seed: int):
-    """The same of the forecaster that `onward stream` runs: RTRL on RTUs, combined with the naive forecasts."""
+    """The same of the forecaster that `onward stream` runs with its defaults, records and all: RTRL on RTUs."""
     others = tuple(name for name in series.columns if name != series.target)
     plan = StreamSettings(
         series.target,
