@@ -19,6 +19,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import embedded  # noqa: E402
+
 from onward.data.japanese_vowels import FILE, MICRO, SHA256, decode, encode  # noqa: E402
 
 SOURCES = {
@@ -60,19 +62,7 @@ def main() -> int:
     data = encode(micro, lengths, speakers)
     for made, original in zip(decode(data), (micro, lengths, speakers), strict=True):
         np.testing.assert_array_equal(made, original)
-    part = arguments.output.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(arguments.output)
-    digest = hashlib.sha256(data).hexdigest()
-    print(f"{arguments.output}: {len(data):,} bytes, SHA-256 {digest}")
-    if digest != SHA256:
-        print(
-            f"this is not the digest in onward/data/japanese_vowels.py, {SHA256}: the numbers are right (they were "
-            "decoded and compared), so either compress with the xz library of the original or put the new one there",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return embedded.write(arguments.output, data, SHA256, "onward/data/japanese_vowels.py")
 
 
 if __name__ == "__main__":

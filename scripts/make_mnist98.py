@@ -9,7 +9,6 @@ made with, its SHA-256 is the constant in onward/data/mnist98.py, and this scrip
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import embedded  # noqa: E402
 
 from onward.data import load_mnist  # noqa: E402
 from onward.data.mnist98 import FILE, SHA256, average, decode, encode  # noqa: E402
@@ -38,19 +39,7 @@ def main() -> int:
     data = encode(images, labels)
     for made, original in zip(decode(data), (images, labels), strict=True):
         np.testing.assert_array_equal(made, original)
-    part = arguments.output.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(arguments.output)
-    digest = hashlib.sha256(data).hexdigest()
-    print(f"{arguments.output}: {len(data):,} bytes, SHA-256 {digest}")
-    if digest != SHA256:
-        print(
-            f"this is not the digest in onward/data/mnist98.py, {SHA256}: the images are right (they were decoded and "
-            "compared), so either compress with the xz library of the original or put the new digest there",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return embedded.write(arguments.output, data, SHA256, "onward/data/mnist98.py")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def test_in_full_it_covers_what_it_is_for():
     assert {p["cell"] for p in gradients} == set(CELLS)
     learnt = [p for p in points if p["part"] == "learning"]
     assert {p["cell"] for p in learnt} == set(CELLS)
+    assert {(p["task"], p["rate"]) for p in learnt} >= {("copy", 1e-2), ("mnist98", 1e-2), ("mnist98", 1e-3)}
     assert {p["seed"] for p in learnt if p["cell"] in ("LRU", "ALIF") and p["task"] == "copy"} == {0, 1, 2}
     assert {p["depth"] for p in gradients} == {1, 2, 3, 4, 5}
     assert {p["task"] for p in gradients} == {"copy", "delayed-xor", "mnist98"}

@@ -73,8 +73,10 @@ class DeepEProp(Study):
                 count = settings.seeds if task == first and cell in settings.repeated else 1
                 drawn = [(name, seed + i) for i in range(count) for name in names]
                 drawn += [(name, seed) for name in ("RTRL", "adaptive") if task == first and cell in settings.fed]
+                rates = [settings.rate, *(rate for gentle, rate in settings.gently if gentle == task)]
                 points += [
-                    point("learning", task, settings.depth, settings.length, cell, name, seed=own)
+                    point("learning", task, settings.depth, settings.length, cell, name, rate, own)
+                    for rate in rates
                     for name, own in drawn
                 ]
         return points + [
@@ -98,7 +100,7 @@ class DeepEProp(Study):
                 network,
                 task,
                 algorithm=ALGORITHMS[point["algorithm"]],
-                optimizer=optax.chain(optax.clip_by_global_norm(1.0), optimizer(settings.rate)),
+                optimizer=optax.chain(optax.clip_by_global_norm(1.0), optimizer(point["rate"])),
                 steps=settings.steps,
                 batch_size=settings.batch_size,
                 validate_every=max(1, settings.steps // settings.judged),

@@ -45,10 +45,10 @@ class Settings:
 
     Gradients: the first task by `depths`, each with its cells; at `depth`, and with the cells `elsewhere`, also by T,
     and the other tasks. Of `costed` cells also what a gradient costs by depth, and RTRL. Learning: each task with the
-    cells it has in `learnt`, at `depth`, for `steps` batches; the first task with the cells `repeated` from `seeds`
-    seeds. Immediate derivatives alone learn by RMSprop, as claimed for them. Online: MNIST98 with an update after every
-    step, cells `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the
-    first task by RTRL and by adaptive feedback.
+    cells it has in `learnt`, at `depth`, for `steps` batches; tasks in `gently` at a second rate too; the first task
+    with the cells `repeated` from `seeds` seeds. Immediate derivatives alone learn by RMSprop, as claimed for them.
+    Online: MNIST98 with an update after every step, cells `followed`, at `rates`, by SGD. `length`: T of copy and
+    delayed XOR. `fed`: cells that also learn the first task by RTRL and by adaptive feedback.
     """
 
     tasks: tuple[str, ...] = ("copy", "delayed-xor", "mnist98")
@@ -67,6 +67,7 @@ class Settings:
         ("delayed-xor", ("ALIF",)),
         ("mnist98", ("leaky", "ALIF", "LRU")),
     )
+    gently: tuple[tuple[str, float], ...] = (("mnist98", 1e-3),)
     seeds: int = 3
     repeated: tuple[str, ...] = ("LRU", "ALIF")
     length: int = 20

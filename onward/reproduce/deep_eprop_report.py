@@ -89,13 +89,11 @@ def _accuracies(rows):
     some = _of(rows, part="learning")
     names = _values(some, "algorithm")
     lines = ["Validation accuracy, mean over the training -> test accuracy, %; last network's cosine with BPTT's:", ""]
-    lines += [f"| task | layers | cell | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
-    for task in _values(some, "task"):
-        for depth in _values(some, "depth"):
-            for cell in _values(some, "cell"):
-                here = _of(some, task=task, depth=depth, cell=cell)
-                shown = [_learnt(_of(here, algorithm=name)) for name in names]
-                lines += [f"| {task} | {depth} | {cell} | {' | '.join(shown)} |"] if here else []
+    lines += [f"| task | layers | rate | cell | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
+    for place in dict.fromkeys((row["task"], row["depth"], row["rate"], row["cell"]) for row in some):
+        here = _of(some, **dict(zip(("task", "depth", "rate", "cell"), place, strict=True)))
+        shown = [_learnt(_of(here, algorithm=name)) for name in names]
+        lines.append(f"| {' | '.join(map(str, place))} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n\nImmediate: spatial errors alone, learnt from by RMSprop in place of Adam."
 
 
@@ -200,14 +198,15 @@ def _layers(axis, rows, cells):
 
 
 def _learning(rows):
-    """Validation accuracy of the deeper networks, a row for each cell and a column for each task."""
+    """Validation accuracy of the deeper networks, a row for each cell and a column for each task and rate."""
     some = _of(rows, part="learning")
-    tasks, cells, names = (_values(some, key) for key in ("task", "cell", "algorithm"))
+    cells, names = (_values(some, key) for key in ("cell", "algorithm"))
+    tasks = list(dict.fromkeys((row["task"], row["rate"]) for row in some))
     deepest = max(row["depth"] for row in some)
     figure, axes = panels(len(cells), len(tasks), 2.2)  # all of the tasks' panels, though not every cell learns each
     for line, cell in zip(axes, cells, strict=True):
-        for axis, task in zip(line, tasks, strict=True):
-            here = _of(some, task=task, cell=cell, depth=deepest)
+        for axis, (task, rate) in zip(line, tasks, strict=True):
+            here = _of(some, task=task, rate=rate, cell=cell, depth=deepest)
             axis.set_visible(bool(here))
             for name in _values(here, "algorithm"):
                 curves = [read_curve(row) for row in _of(here, algorithm=name) if read_curve(row)]
@@ -215,7 +214,7 @@ def _learning(rows):
                 index = names.index(name)
                 style = {"color": COLOURS[index], "linestyle": DASHES[index % len(DASHES)], "label": name}
                 axis.plot(np.arange(1, len(curve) + 1) / max(1, len(curve)), curve, **style)
-            axis.set_title(f"{cell}, {task}", loc="left", fontsize=9)
+            axis.set_title(f"{cell}, {task}, rate {rate:g}", loc="left", fontsize=9)
             axis.tick_params(length=0)
         line[0].set_ylabel("validation accuracy, %")
     for axis in axes[-1]:
