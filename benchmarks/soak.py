@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)))
     optimizer = optax.chain(optimizer, limit_norms())
-    network = make_network(options.cell, 1, 32, 0)
+    network = make_network(options.cell, 1, 32, 0, start=1.0)
     learner = ow.Learner(network, ow.losses.squared_error, ow.RTRL(), optimizer, horizon=1, normalize=True)
     state, stream, weight = learner.init(), Stream(0), np.ones(CHUNK, np.float32)
     began, spent, errors, before = time.perf_counter(), 0.0, [], None

@@ -23,6 +23,7 @@ from onward.forecaster import StreamSettings as StreamSettings
 from onward.forecaster import algorithm_of, make_network
 from onward.judge import Judge
 from onward.learner import Learner, LearnerState
+from onward.limits import limit_norms
 from onward.readings import Reader, Reading, numeric_fields
 from onward.readings import RecordError as RecordError
 from onward.sample import Sample
@@ -264,6 +265,7 @@ def _program(plan: StreamSettings, columns: int):
     network = make_network(plan.cell, columns + 1, plan.units, plan.seed)
     # Flat, since the time goes into the number of operations: all are small.
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(plan.learning_rate)))
+    optimizer = optax.chain(optimizer, limit_norms())
     learner = Learner(
         network,
         losses.squared_error,

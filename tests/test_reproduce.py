@@ -15,7 +15,7 @@ import pytest
 from onward.cli import main
 from onward.cli.config import ReproduceConfig
 from onward.data import load_series
-from onward.reproduce import STUDIES, complexity, load
+from onward.reproduce import STUDIES, complexity, load, streams_river
 from onward.reproduce.adding import METHODS, AddingSettings, AddingStudy, AddingWindows, WindowSettings
 from onward.reproduce.gradient_quality import GradientQuality, Settings
 from onward.reproduce.images import AuxiliaryLoss, ImageSettings
@@ -362,3 +362,16 @@ def test_streams_are_forecast_before_they_are_learnt(tmp_path, monkeypatch):
         assert len({rows[str(ahead), method]["mae"] for method in Streams.quick.methods}) == len(Streams.quick.methods)
     assert "to seasonal naive" in (tmp_path / "findings.md").read_text()
     assert (tmp_path / "streams.png").exists()
+
+
+def test_rivers_models_forecast_series_and_pairs():
+    pytest.importorskip("river", reason="River is not installed; `pip install onward[river]`")
+    turns = 2 * np.pi * np.arange(300) / 12
+    inputs = np.stack([10 + np.sin(turns), np.sin(turns + 1), np.cos(turns)], axis=1)
+    inputs[50] = np.nan
+    for name, make in streams_river.MODELS.items():
+        made, spent, size = streams_river.follow(make, inputs, 3, 12)
+        assert made.shape == (300,)
+        error = np.abs(made[150:-3] - inputs[153:, 0]).mean()
+        assert error < 0.5 * np.abs(inputs[150:-3, 0] - inputs[153:, 0]).mean(), name
+        assert spent > 0 < size

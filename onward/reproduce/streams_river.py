@@ -11,24 +11,27 @@ import numpy as np
 
 
 def linear(season: int) -> Any:
-    """Linear regression on standardised inputs, by stochastic gradient descent."""
+    """Linear regression of the standardised target on standardised inputs, by stochastic gradient descent."""
     from river import linear_model, optim, preprocessing
 
-    return preprocessing.StandardScaler() | linear_model.LinearRegression(optim.SGD(0.01))
+    regression = preprocessing.TargetStandardScaler(linear_model.LinearRegression(optim.SGD(0.01)))
+    return preprocessing.StandardScaler() | regression
 
 
 def tree(season: int) -> Any:
-    """A Hoeffding adaptive tree."""
-    from river import tree
+    """A Hoeffding adaptive tree of the standardised target on standardised inputs: its leaves have linear models."""
+    from river import preprocessing, tree
 
-    return tree.HoeffdingAdaptiveTreeRegressor(seed=0)
+    return preprocessing.StandardScaler() | preprocessing.TargetStandardScaler(
+        tree.HoeffdingAdaptiveTreeRegressor(seed=0)
+    )
 
 
 def snarimax(season: int) -> Any:
-    """A seasonal autoregressive model with differencing."""
+    """An autoregressive model with a seasonal term, by the regression of `linear`."""
     from river import time_series
 
-    return time_series.SNARIMAX(p=min(season, 24), d=0, q=0, m=season, sp=1, sd=0, sq=0)
+    return time_series.SNARIMAX(p=min(season, 24), d=0, q=0, m=season, sp=1, sd=0, sq=0, regressor=linear(season))
 
 
 MODELS: dict[str, Callable[[int], Any]] = {
@@ -44,8 +47,10 @@ def follow(make: Callable[[int], Any], inputs: np.ndarray, horizon: int, season:
     Missing features take their last known value, at first 0; a step whose target is missing is not learnt from.
     **Raises.** `ImportError` where River is not installed.
     """
+    from river.time_series.base import Forecaster
+
     model = make(season)
-    forecast = _forecast_series if hasattr(model, "forecast") else _forecast_pairs
+    forecast = _forecast_series if isinstance(model, Forecaster) else _forecast_pairs
     began = time.perf_counter()
     made = forecast(model, inputs, horizon)
     return made, 1e6 * (time.perf_counter() - began) / len(inputs), len(pickle.dumps(model))
