@@ -472,24 +472,17 @@ def losses(folder):
 STOPPED = ["train", *SMALL, "--algorithm", "bptt", "--steps", 1000, "--validate-every", 250]
 
 
-@pytest.fixture
-def unstopped(tmp_path_factory):
-    """The folder of the run that `STOPPED` is without being stopped; made once."""
-    folder = tmp_path_factory.getbasetemp() / "unstopped"
-    if not folder.exists():
-        assert in_process(*STOPPED, "--out", folder) == (0, "")
-    return folder
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_stopped_run_is_resumed_to_the_same_end(name, unstopped, tmp_path):
-    cut, stop = tmp_path / "cut", getattr(signal, name)
-    code, error = in_process(*STOPPED, "--out", cut, stop=stop, log=cut / "metrics.jsonl", lines=100)
-    assert (code, error.count("\n")) == (130, 1)
-    again = re.search(r"go on with: onward (.*)", error).group(1).split()
-    assert in_process(*again) == (0, "")
-    assert losses(cut) == losses(unstopped)
+def test_a_run_that_is_stopped_twice_is_resumed_to_the_same_end(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert in_process(*STOPPED, "--out", whole) == (0, "")
+    words = [*STOPPED, "--out", cut]
+    for name, lines in (("SIGINT", 60), ("SIGTERM", 140)):
+        code, error = in_process(*words, stop=getattr(signal, name), log=cut / "metrics.jsonl", lines=lines)
+        assert (code, error.count("\n")) == (130, 1)
+        words = re.search(r"go on with: onward (.*)", error).group(1).split()
+    assert in_process(*words) == (0, "")
+    assert losses(cut) == losses(whole)
 
 
 @pytest.mark.slow
