@@ -112,7 +112,7 @@ class Mnist98Table(Study):
         }
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
-        figure, axes = panels(1, 2)
+        figure, axes = panels(1, 2, 3.6)
         final = [row for row in rows if row["choice"] == "best"]
         search = [row for row in rows if row["choice"] not in FINAL]
         r_mins = sorted({row["r_min"] for row in rows})
@@ -136,7 +136,8 @@ class Mnist98Table(Study):
                     )
         if search:
             axes[0][1].set_xscale("log")
-            axes[0][1].legend(fontsize=7.5, frameon=False)
+            handles = axes[0][1].get_legend_handles_labels()
+            figure.legend(*handles, fontsize=7.5, frameon=False, ncols=3, loc="outside lower center")
         axes[0][1].set_xlabel("learning rate")
         axes[0][1].set_ylabel(f"validation loss after {search[0]['steps'] if search else 0:,} batches")
         return {"table": figure}
