@@ -18,6 +18,7 @@ SMALL = Settings(
     lengths=(),
     fed=("leaky",),
     followed=("leaky",),
+    deepened=(),
     online=("traces",),
     rates=(1e-4, 1e-3),
     units=4,
@@ -69,4 +70,7 @@ def test_in_full_it_covers_what_it_is_for():
     assert {p["task"] for p in learnt} == {"copy", "delayed-xor", "mnist98"}
     assert not [p for p in points if (p["algorithm"], p["depth"]) == ("traces", 1)]  # it is the spatial form there
     assert {p["algorithm"] for p in learnt} == {"BPTT", "RTRL", "traces", "spatial", "adaptive", "immediate"}
+    for cell in ("LRU", "ALIF"):  # learning by depth and T
+        here = [p for p in learnt if p["cell"] == cell and p["task"] == "copy"]
+        assert {(p["depth"], p["T"]) for p in here} == {(d, 20) for d in range(1, 6)} | {(3, 40), (3, 80)}
     assert np.all(np.diff(DeepEProp.full.rates) > 0)

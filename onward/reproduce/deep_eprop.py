@@ -41,6 +41,7 @@ class DeepEProp(Study):
         length=10,
         lengths=(),
         rates=(1e-3, 1e-2),
+        deepened=(),
         units=8,
         batch_size=8,
         repetitions=1,
@@ -79,6 +80,14 @@ class DeepEProp(Study):
                     for rate in rates
                     for name, own in drawn
                 ]
+        depths, lengths = [depth for depth, _ in settings.depths], (settings.length, *settings.lengths)
+        points += [
+            point("learning", first, depth, length, cell, name)
+            for cell in settings.deepened
+            for depth, length in [*((d, settings.length) for d in depths), *((settings.depth, t) for t in lengths)]
+            if (depth, length) != (settings.depth, settings.length)
+            for name in ("BPTT", "spatial", *(["traces"] if depth > 1 else []))
+        ]
         return points + [
             point("online", "mnist98", 2, LENGTH, cell, name, rate)
             for cell in settings.followed

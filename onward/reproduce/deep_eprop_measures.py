@@ -46,9 +46,10 @@ class Settings:
     Gradients: the first task by `depths`, each with its cells; at `depth`, and with the cells `elsewhere`, also by T,
     and the other tasks. Of `costed` cells also what a gradient costs by depth, and RTRL. Learning: each task with the
     cells it has in `learnt`, at `depth`, for `steps` batches; tasks in `gently` at a second rate too; the first task
-    with the cells `repeated` from `seeds` seeds. Immediate derivatives alone learn by RMSprop, as claimed for them.
-    Online: MNIST98 with an update after every step, cells `followed`, at `rates`, by SGD. `length`: T of copy and
-    delayed XOR. `fed`: cells that also learn the first task by RTRL and by adaptive feedback.
+    with the cells `repeated` from `seeds` seeds, and with the cells `deepened` by depth and by T too. Immediate
+    derivatives alone learn by RMSprop, as claimed for them. Online: MNIST98 with an update after every step, cells
+    `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the first task by
+    RTRL and by adaptive feedback.
     """
 
     tasks: tuple[str, ...] = ("copy", "delayed-xor", "mnist98")
@@ -70,6 +71,7 @@ class Settings:
     gently: tuple[tuple[str, float], ...] = (("mnist98", 1e-3),)
     seeds: int = 3
     repeated: tuple[str, ...] = ("LRU", "ALIF")
+    deepened: tuple[str, ...] = ("LRU", "ALIF")
     length: int = 20
     lengths: tuple[int, ...] = (40, 80)
     fed: tuple[str, ...] = ("leaky",)

@@ -10,8 +10,12 @@ from onward.reproduce.study import Row, panels, read_curve
 
 
 def draw(rows: Sequence[Row]) -> dict[str, Any]:
-    """Agreement with BPTT; learning curves; cost; what updates after every step do to the gradient."""
-    return {"gradients": _gradients(rows), "learning": _learning(rows), "cost": _cost(rows), "online": _online(rows)}
+    """Agreement with BPTT; learning curves, by depth and T; cost; what updates after every step do to the gradient."""
+    more = (
+        {"learning-by-depth": _by_depth(rows)} if len({row["depth"] for row in _of(rows, part="learning")}) > 1 else {}
+    )
+    figures = {"gradients": _gradients(rows), "learning": _learning(rows), "cost": _cost(rows), "online": _online(rows)}
+    return figures | more
 
 
 def describe(rows: Sequence[Row]) -> str:
@@ -89,9 +93,10 @@ def _accuracies(rows):
     some = _of(rows, part="learning")
     names = _values(some, "algorithm")
     lines = ["Validation accuracy, mean over the training -> test accuracy, %; last network's cosine with BPTT's:", ""]
-    lines += [f"| task | layers | rate | cell | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
-    for place in dict.fromkeys((row["task"], row["depth"], row["rate"], row["cell"]) for row in some):
-        here = _of(some, **dict(zip(("task", "depth", "rate", "cell"), place, strict=True)))
+    lines += [f"| task | layers | T | rate | cell | {' | '.join(names)} |", "|---" * (5 + len(names)) + "|"]
+    keys = "task", "depth", "T", "rate", "cell"
+    for place in dict.fromkeys(tuple(row[key] for key in keys) for row in some):
+        here = _of(some, **dict(zip(keys, place, strict=True)))
         shown = [_learnt(_of(here, algorithm=name)) for name in names]
         lines.append(f"| {' | '.join(map(str, place))} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n\nImmediate: spatial errors alone, learnt from by RMSprop in place of Adam."
@@ -198,15 +203,16 @@ def _layers(axis, rows, cells):
 
 
 def _learning(rows):
-    """Validation accuracy of the deeper networks, a row for each cell and a column for each task and rate."""
+    """Validation accuracy at the depth and T that all are learnt at: a row a cell, a column a task and rate."""
     some = _of(rows, part="learning")
     cells, names = (_values(some, key) for key in ("cell", "algorithm"))
     tasks = list(dict.fromkeys((row["task"], row["rate"]) for row in some))
-    deepest = max(row["depth"] for row in some)
+    depth = some[0]["depth"]
+    length = {task: _of(some, task=task)[0]["T"] for task in _values(some, "task")}
     figure, axes = panels(len(cells), len(tasks), 2.2)  # all of the tasks' panels, though not every cell learns each
     for line, cell in zip(axes, cells, strict=True):
         for axis, (task, rate) in zip(line, tasks, strict=True):
-            here = _of(some, task=task, rate=rate, cell=cell, depth=deepest)
+            here = _of(some, task=task, rate=rate, cell=cell, depth=depth, T=length[task])
             axis.set_visible(bool(here))
             for name in _values(here, "algorithm"):
                 curves = [read_curve(row) for row in _of(here, algorithm=name) if read_curve(row)]
@@ -218,7 +224,31 @@ def _learning(rows):
             axis.tick_params(length=0)
         line[0].set_ylabel("validation accuracy, %")
     for axis in axes[-1]:
-        axis.set_xlabel(f"share of the batches, {deepest} layers")
+        axis.set_xlabel(f"share of the batches, {depth} layers")
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=7.5, frameon=False, ncols=len(names), loc="outside lower center")
+    return figure
+
+
+def _by_depth(rows):
+    """Validation accuracy, mean over the training, of the first task by depth and by T: a row for each cell."""
+    some = _of(rows, part="learning")
+    task, depth, length, rate = (some[0][key] for key in ("task", "depth", "T", "rate"))
+    some = _of(some, task=task, rate=rate, seed=some[0]["seed"])
+    cells = _values([row for row in some if row["depth"] != depth], "cell")
+    names = [name for name in ("BPTT", "RTRL", "traces", "spatial") if _of(some, algorithm=name)]
+    figure, axes = panels(len(cells), 2, 2.4)
+    for line, cell in zip(axes, cells, strict=True):
+        for axis, key, held in zip(line, ("depth", "T"), ({"T": length}, {"depth": depth}), strict=True):
+            for index, name in enumerate(names):
+                here = sorted(_of(some, cell=cell, algorithm=name, **held), key=lambda row: row[key])
+                style = {"color": COLOURS[index], "linestyle": DASHES[index], "marker": "o", "markersize": 3}
+                axis.plot([row[key] for row in here], [100 * _mean(row) for row in here], **style, label=name)
+            axis.set_title(f"{cell}, {task}", loc="left", fontsize=9)
+            axis.tick_params(length=0)
+        line[0].set_ylabel("mean validation accuracy, %")
+    axes[-1][0].set_xlabel(f"layers, T = {length}")
+    axes[-1][1].set_xlabel(f"T, {depth} layers")
     handles = axes[0][0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=7.5, frameon=False, ncols=len(names), loc="outside lower center")
     return figure
