@@ -11,11 +11,10 @@ from onward.reproduce.study import Row, panels, read_curve
 
 def draw(rows: Sequence[Row]) -> dict[str, Any]:
     """Agreement with BPTT; learning curves, by depth and T; cost; what updates after every step do to the gradient."""
-    more = (
-        {"learning-by-depth": _by_depth(rows)} if len({row["depth"] for row in _of(rows, part="learning")}) > 1 else {}
-    )
     figures = {"gradients": _gradients(rows), "learning": _learning(rows), "cost": _cost(rows), "online": _online(rows)}
-    return figures | more
+    if len(_values(_of(rows, part="learning"), "depth")) > 1:
+        figures["learning-by-depth"] = _by_depth(rows)
+    return figures
 
 
 def describe(rows: Sequence[Row]) -> str:
@@ -236,14 +235,18 @@ def _by_depth(rows):
     task, depth, length, rate = (some[0][key] for key in ("task", "depth", "T", "rate"))
     some = _of(some, task=task, rate=rate, seed=some[0]["seed"])
     cells = _values([row for row in some if row["depth"] != depth], "cell")
-    names = [name for name in ("BPTT", "RTRL", "traces", "spatial") if _of(some, algorithm=name)]
+    names = "BPTT", "traces", "spatial"
     figure, axes = panels(len(cells), 2, 2.4)
     for line, cell in zip(axes, cells, strict=True):
         for axis, key, held in zip(line, ("depth", "T"), ({"T": length}, {"depth": depth}), strict=True):
             for index, name in enumerate(names):
-                here = sorted(_of(some, cell=cell, algorithm=name, **held), key=lambda row: row[key])
+                here = _of(some, cell=cell, algorithm=name, **held)
+                if name == "traces" and key == "depth":  # of one layer the two are the same
+                    here += _of(some, cell=cell, algorithm="spatial", **(held | {"depth": 1}))
+                here.sort(key=lambda row: row[key])
                 style = {"color": COLOURS[index], "linestyle": DASHES[index], "marker": "o", "markersize": 3}
                 axis.plot([row[key] for row in here], [100 * _mean(row) for row in here], **style, label=name)
+            axis.set_xticks(sorted({row[key] for row in _of(some, cell=cell, **held)}))
             axis.set_title(f"{cell}, {task}", loc="left", fontsize=9)
             axis.tick_params(length=0)
         line[0].set_ylabel("mean validation accuracy, %")
