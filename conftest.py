@@ -22,8 +22,10 @@ collect_ignore = ["onward/interop", "onward/serve"]  # no examples, and what the
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """An example of a docstring shows what a user sees: JAX as it is by default, whatever the tests have set."""
     before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", before and not isinstance(item, pytest.DoctestItem))
+    if not before or not isinstance(item, pytest.DoctestItem):
+        return (yield)
+    jax.config.update("jax_enable_x64", False)
     try:
         return (yield)
     finally:
-        jax.config.update("jax_enable_x64", before)
+        jax.config.update("jax_enable_x64", True)

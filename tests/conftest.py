@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 def pytest_runtest_teardown() -> None:
     """Drop compiled programs before their memory mappings reach Linux's usual limit of 65,530, where XLA crashes."""
-    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 58_000:
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
 
 
