@@ -11,10 +11,13 @@ import numpy as np
 
 
 def linear(season: int) -> Any:
-    """Linear regression of the standardised target on standardised inputs, by stochastic gradient descent."""
+    """Linear regression of the standardised target on standardised inputs, by stochastic gradient descent.
+
+    Without the bound on its gradient it diverges where an input that was constant for long jumps, as rain does.
+    """
     from river import linear_model, optim, preprocessing
 
-    regression = preprocessing.TargetStandardScaler(linear_model.LinearRegression(optim.SGD(0.01)))
+    regression = preprocessing.TargetStandardScaler(linear_model.LinearRegression(optim.SGD(0.01), clip_gradient=1.0))
     return preprocessing.StandardScaler() | regression
 
 
