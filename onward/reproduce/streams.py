@@ -1,5 +1,6 @@
 """Forecasting real series as they come, each model predicting before it learns: ours, River's, naive ones."""
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class Streams(Study):
         return found
 
     def measure(self, settings: StreamsSettings, point: Row, earlier: Sequence[Row]) -> Row:
-        series, horizon, method = load_series(point["series"]), point["horizon"], point["method"]
+        series, horizon, method = _series(point["series"]), point["horizon"], point["method"]
         inputs = features(series, horizon)[: settings.rows]
         targets = inputs[:, 0]
         if method == NAIVE:
@@ -167,6 +168,12 @@ class Streams(Study):
             "To seasonal naive: as a multiple of that of repeating the value of a season before; in the last half too. "
             "Time of forecasting and learning, without compiling; memory of what is carried on (River's: pickled)."
         )
+
+
+@functools.lru_cache(maxsize=1)
+def _series(name: str) -> Any:
+    """Once for all of its rows: the longest takes half a minute to read."""
+    return load_series(name)
 
 
 def features(series: Any, horizon: int) -> np.ndarray:
