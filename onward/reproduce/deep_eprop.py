@@ -33,15 +33,14 @@ class DeepEProp(Study):
     full = Settings()
     quick = Settings(
         tasks=("copy",),
-        depths=((1, ("leaky", "ALIF")), (2, ("leaky", "ALIF"))),
+        cells=("leaky", "ALIF"),
+        depths=(1, 2),
         depth=2,
-        elsewhere=(),
-        learnt=(("copy", ("leaky", "ALIF")),),
         seeds=1,
         length=10,
         lengths=(),
+        fed=("leaky",),
         rates=(1e-3, 1e-2),
-        deepened=(),
         units=8,
         batch_size=8,
         repetitions=1,
@@ -59,35 +58,28 @@ class DeepEProp(Study):
             return named | {"rate": rate, "seed": seed}
 
         first, *others = settings.tasks
-        where = [(first, depth, settings.length, cells) for depth, cells in settings.depths]
-        where += [(first, settings.depth, length, settings.elsewhere) for length in settings.lengths]
-        where += [(task, settings.depth, settings.length, settings.elsewhere) for task in others]
+        here = settings.depth, settings.length
+        shapes = [(depth, settings.length) for depth in settings.depths]
+        shapes += [(settings.depth, length) for length in settings.lengths]
+        where = [(first, *shape) for shape in shapes] + [(task, *here) for task in others]
         points = []
-        for task, depth, length, cells in where:
-            for cell in cells:
-                names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
-                names += ["RTRL"] if cell in settings.costed and (task, length) == (first, settings.length) else []
-                points += [point("gradient", task, depth, length, cell, name) for name in names]
-        for task, cells in settings.learnt:
-            for cell in cells:
-                names = ["BPTT", "spatial", *(["traces"] if settings.depth > 1 else []), "immediate"]
+        for task, depth, length in where:
+            names = ["BPTT", "spatial", *(["traces"] if depth > 1 else [])]
+            for cell in settings.cells:
+                exact = ["RTRL"] if cell in settings.costed and (task, length) == (first, settings.length) else []
+                points += [point("gradient", task, depth, length, cell, name) for name in [*names, *exact]]
+                if (depth, length) != here:
+                    points += [point("learning", task, depth, length, cell, name) for name in names]
+                    continue
                 count = settings.seeds if task == first and cell in settings.repeated else 1
-                drawn = [(name, seed + i) for i in range(count) for name in names]
+                drawn = [(name, seed + i) for i in range(count) for name in [*names, "immediate"]]
                 drawn += [(name, seed) for name in ("RTRL", "adaptive") if task == first and cell in settings.fed]
                 rates = [settings.rate, *(rate for gentle, rate in settings.gently if gentle == task)]
                 points += [
-                    point("learning", task, settings.depth, settings.length, cell, name, rate, own)
+                    point("learning", task, depth, length, cell, name, rate, own)
                     for rate in rates
                     for name, own in drawn
                 ]
-        depths, lengths = [depth for depth, _ in settings.depths], (settings.length, *settings.lengths)
-        points += [
-            point("learning", first, depth, length, cell, name)
-            for cell in settings.deepened
-            for depth, length in [*((d, settings.length) for d in depths), *((settings.depth, t) for t in lengths)]
-            if (depth, length) != (settings.depth, settings.length)
-            for name in ("BPTT", "spatial", *(["traces"] if depth > 1 else []))
-        ]
         return points + [
             point("online", "mnist98", 2, LENGTH, cell, name, rate)
             for cell in settings.followed

@@ -41,40 +41,26 @@ ONLINE = 4  # sequences side by side where parameters change at every step
 
 @dataclass(frozen=True)
 class Settings:
-    """Networks of `units` in each layer, Adam at `rate`.
+    """Networks of `units` in each layer, Adam at `rate`; all cells on all tasks.
 
-    Gradients: the first task by `depths`, each with its cells; at `depth`, and with the cells `elsewhere`, also by T,
-    and the other tasks. Of `costed` cells also what a gradient costs by depth, and RTRL. Learning: each task with the
-    cells it has in `learnt`, at `depth`, for `steps` batches; tasks in `gently` at a second rate too; the first task
-    with the cells `repeated` from `seeds` seeds, and with the cells `deepened` by depth and by T too. Immediate
-    derivatives alone learn by RMSprop, as claimed for them. Online: MNIST98 with an update after every step, cells
-    `followed`, at `rates`, by SGD. `length`: T of copy and delayed XOR. `fed`: cells that also learn the first task by
-    RTRL and by adaptive feedback.
+    Gradients: the first task by `depths` and, at `depth`, by T; the other tasks at `depth`. Of `costed` cells also what
+    a gradient costs by depth, and RTRL. Learning: the same for `steps` batches; tasks in `gently` at a second rate too;
+    the first task with the cells `repeated` from `seeds` seeds. Immediate derivatives learn by RMSprop, as claimed
+    for them. Online: MNIST98 with an update after every step, cells `followed`, at `rates`, by SGD. `length`: T of copy
+    and delayed XOR, `lengths`: others. `fed`: cells that also learn the first task by RTRL and by adaptive feedback.
     """
 
     tasks: tuple[str, ...] = ("copy", "delayed-xor", "mnist98")
-    depths: tuple[tuple[int, tuple[str, ...]], ...] = (
-        (1, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
-        (2, ("leaky", "LRU", "ALIF")),
-        (3, ("leaky", "GRU", "LSTM", "LRU", "ALIF")),
-        (4, ("leaky", "LRU", "ALIF")),
-        (5, ("leaky", "LRU", "ALIF")),
-    )
+    cells: tuple[str, ...] = ("leaky", "GRU", "LSTM", "LRU", "ALIF")
+    depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     depth: int = 3
-    elsewhere: tuple[str, ...] = ("leaky", "LRU", "ALIF")
     costed: tuple[str, ...] = ("leaky",)
-    learnt: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("copy", ("leaky", "ALIF", "LRU", "GRU", "LSTM")),
-        ("delayed-xor", ("ALIF",)),
-        ("mnist98", ("leaky", "ALIF", "LRU")),
-    )
     gently: tuple[tuple[str, float], ...] = (("mnist98", 1e-3),)
     seeds: int = 3
     repeated: tuple[str, ...] = ("LRU", "ALIF")
-    deepened: tuple[str, ...] = ("LRU", "ALIF")
     length: int = 20
     lengths: tuple[int, ...] = (40, 80)
-    fed: tuple[str, ...] = ("leaky",)
+    fed: tuple[str, ...] = ("leaky", "GRU", "LSTM", "LRU", "ALIF")
     followed: tuple[str, ...] = ("leaky",)
     online: tuple[str, ...] = ("spatial", "traces", "RTRL")
     rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
