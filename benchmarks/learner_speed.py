@@ -1,6 +1,8 @@
 """What one sample costs a learner: per call beside the bare compiled function and `eqx.filter_jit`, and in chunks.
 
-python benchmarks/learner_speed.py [--units 32] [--runs 5]
+    python benchmarks/learner_speed.py [--units 32] [--runs 5]
+
+Chunks stand beside the same network by hand in plain JAX: its forward pass alone, and windows of BPTT with Adam.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import optax
 
 import onward as ow
 
-FEATURES = 4
+FEATURES, SAMPLES = 4, 4096
 
 
 def network(units: int) -> ow.Network:
@@ -86,23 +88,64 @@ def per_sample(units: int, runs: int) -> None:
         print(f"  {name:<20}{middle:8.1f} us   {middle / base:5.2f} of the bare call")
 
 
+def by_hand(units: int, window: int):
+    """A GRU, its readout, Adam on BPTT's gradient of each window: forward alone, and learning; `(call, call)`."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = {"w": (3 * units, FEATURES), "u": (3 * units, units), "out": (1, units)}
+    weights = {name: 0.2 * jax.random.normal(k, s) for (name, s), k in zip(shapes.items(), keys, strict=True)}
+    weights |= {"b": jnp.zeros(3 * units), "c": jnp.zeros(units)}
+    optimizer = optax.adam(1e-3)
+
+    def unroll(weights, state, inputs):
+        def step(state, drive):
+            below, above = jnp.split(drive, [2 * units])
+            recurrent = weights["u"] @ state
+            reset, update = jnp.split(jax.nn.sigmoid(below + recurrent[: 2 * units]), 2)
+            new = jnp.tanh(above + reset * (recurrent[2 * units :] + weights["c"]))
+            state = (1 - update) * new + update * state
+            return state, state
+
+        state, states = jax.lax.scan(step, state, inputs @ weights["w"].T + weights["b"])
+        return state, states @ weights["out"].T
+
+    def loss(weights, state, inputs, targets):
+        state, outputs = unroll(weights, state, inputs)
+        return jnp.sum((outputs - targets) ** 2), (state, outputs)
+
+    def learn(known, piece):
+        weights, memory, state = known
+        (_, (state, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(weights, state, *piece)
+        updates, memory = optimizer.update(gradient, memory)
+        return (optax.apply_updates(weights, updates), memory, state), outputs
+
+    cut = lambda leaf: leaf.reshape(-1, window, leaf.shape[-1])  # noqa: E731
+    start = weights, optimizer.init(weights), jnp.zeros(units)
+    forward = jax.jit(lambda x, y: jax.lax.scan(lambda s, piece: unroll(weights, s, piece), start[2], cut(x))[1])
+    both = jax.jit(lambda x, y: jax.lax.scan(learn, start, (cut(x), cut(y)))[1])
+    return forward, both
+
+
 def chunks(units: int, runs: int) -> None:
     """`run` over 4,096 samples, by the window."""
-    print(f"GRU of {units}, run over 4,096 samples")
-    for name, algorithm in (("e-prop", ow.EProp()), ("BPTT", ow.BPTT())):
-        for window in (1, 8, 32, 128):
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.normal(size=(SAMPLES, size)), jnp.float32) for size in (FEATURES, 1))
+    print(f"GRU of {units}, run over {SAMPLES:,} samples, us a sample (medians of {runs} interleaved runs)")
+    for window in (1, 8, 32, 128):
+        calls = dict(zip(("forward by hand", "BPTT by hand"), by_hand(units, window), strict=True))
+        for name, algorithm in (("BPTT", ow.BPTT()), ("e-prop", ow.EProp())):
             learner = ow.Learner(network(units), ow.losses.squared_error, algorithm, optax.adam(1e-3), window)
-            rng = np.random.default_rng(0)
-            shape = 4096, FEATURES
-            chunk = ow.Sample(rng.normal(size=shape), rng.normal(size=(4096, 1)), np.ones(4096))
             state = learner.init()
-            jax.block_until_ready(learner.run(state, chunk))
-            times = []
-            for _ in range(runs):
+            calls[name] = lambda x, y, learner=learner, state=state: learner.run(
+                state, ow.Sample(x, y, np.ones(SAMPLES, np.float32))
+            )
+        times = {name: [] for name in calls}
+        for _ in range(runs + 1):
+            for name, call in calls.items():
                 start = time.perf_counter()
-                jax.block_until_ready(learner.run(state, chunk))
-                times.append(1e6 * (time.perf_counter() - start) / 4096)
-            print(f"  {name:<8} window {window:<4}{statistics.median(times):8.2f} us a sample")
+                jax.block_until_ready(call(x, y))
+                times[name].append(1e6 * (time.perf_counter() - start) / SAMPLES)
+        shown = "   ".join(f"{name} {statistics.median(some[1:]):6.2f}" for name, some in times.items())
+        print(f"  window {window:<4} {shown}")
 
 
 if __name__ == "__main__":
