@@ -1,5 +1,6 @@
 """Learning from a stream, traced: what one or several samples change. Every leaf has a leading axis of streams."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -164,11 +165,9 @@ class Prequential:
         new, estimate, gradient = make_descent(self.algorithm, self.optimizer)(
             old, self._learnt[1], pending.loss_of_known(self.loss), piece
         )
-        size = estimate.loss + sum(
-            jnp.real(jnp.vdot(leaf, leaf)) for leaf in jax.tree.leaves((gradient, new.carry.states))
-        )
         # The barrier has compilers work these out once, and not again for every array that depends on them.
-        fine, made = lax.optimization_barrier((jnp.isfinite(size), jnp.isfinite(size) & jnp.any(piece.weight != 0)))
+        fine = jnp.isfinite(estimate.loss) & _bounded((gradient, new.carry.states))
+        fine, made = lax.optimization_barrier((fine, fine & jnp.any(piece.weight != 0)))
         choose = lambda a, b: jax.tree.map(lambda after, before: jnp.where(made, after, before), a, b)  # noqa: E731
         # A loop of at most one turn: a conditional, or a choice, would copy the influence at every step.
         carry = lax.fori_loop(
@@ -209,6 +208,14 @@ def _over_time(step, carry, inputs):
     swap = lambda tree: jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), tree)  # noqa: E731
     carry, outputs = lax.scan(step, carry, swap(inputs))
     return carry, swap(outputs)
+
+
+def _bounded(tree):
+    """Whether the sum of squares in `tree` is far from overflow: asked number by number, which compilers vectorise."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    count = sum(leaf.size for leaf in leaves)
+    within = lambda leaf: jnp.all(jnp.abs(leaf) <= (jnp.finfo(leaf.dtype).max / count) ** 0.5)  # noqa: E731
+    return functools.reduce(jnp.logical_and, map(within, leaves))
 
 
 def _finite(tree):

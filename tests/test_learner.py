@@ -201,6 +201,7 @@ def test_what_is_not_finite_is_refused_and_forgotten():
     xs, ys = stream()
     learner = ow.Learner(net(), ow.losses.squared_error, ow.RTRL(), optax.adam(0.1))
     _, state = one_by_one(learner, xs[:5], ys[:5])
+    assert int(learner.unpack(learner.learn(state, xs[5], [1e80])).refused) == 0  # large, and no overflow anywhere
     bad = learner.learn(state, xs[5], [1e200])
     known, before = learner.unpack(bad), learner.unpack(state)
     assert int(known.refused) == 1
