@@ -103,10 +103,10 @@ def test_several_outputs_and_sequences_with_missing_values():
     X, both = X.reshape(6, 40, 3).copy(), np.stack([y, -2 * y], axis=-1).reshape(6, 40, 2)
     both[:, :2] = np.nan  # what they ask about is in another sequence
     X[1, 30:], both[1, 30:] = np.nan, np.nan
-    model = RNNRegressor(**QUICK | {"epochs": 30, "units": 16}).fit(X, both)
+    model = RNNRegressor(**QUICK | {"epochs": 30, "units": 16, "learning_rate": 0.005}).fit(X, both)
     answers = model.predict(X)
     assert answers.shape == both.shape
-    assert model.score(X, both) > 0.5
+    assert model.score(X, both) > 0.9
     np.testing.assert_allclose(model.predict(X[2]), answers[2], rtol=1e-10)
     held = X[3].copy()
     held[7:9, 1] = held[6, 1]
