@@ -206,8 +206,8 @@ def _learning(rows):
     some = _of(rows, part="learning")
     cells, names = (_values(some, key) for key in ("cell", "algorithm"))
     tasks = list(dict.fromkeys((row["task"], row["rate"]) for row in some))
-    depth = some[0]["depth"]
-    length = {task: _of(some, task=task)[0]["T"] for task in _values(some, "task")}
+    common = _common(some)
+    depth, length = common[0]["depth"], {row["task"]: row["T"] for row in common}
     figure, axes = panels(len(cells), len(tasks), 2.2)  # all of the tasks' panels, though not every cell learns each
     for line, cell in zip(axes, cells, strict=True):
         for axis, (task, rate) in zip(line, tasks, strict=True):
@@ -229,10 +229,15 @@ def _learning(rows):
     return figure
 
 
+def _common(rows):
+    """Rows of the algorithm that is only tried at the depth and T that all are learnt at."""
+    return _of(rows, algorithm="immediate")
+
+
 def _by_depth(rows):
     """Validation accuracy, mean over the training, of the first task by depth and by T: a row for each cell."""
     some = _of(rows, part="learning")
-    task, depth, length, rate = (some[0][key] for key in ("task", "depth", "T", "rate"))
+    task, depth, length, rate = (_common(some)[0][key] for key in ("task", "depth", "T", "rate"))
     some = _of(some, task=task, rate=rate, seed=some[0]["seed"])
     cells = _values([row for row in some if row["depth"] != depth], "cell")
     names = "BPTT", "traces", "spatial"
