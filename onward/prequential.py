@@ -215,7 +215,7 @@ def _bounded(tree):
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     count = sum(leaf.size for leaf in leaves)
     within = lambda leaf: jnp.all(jnp.abs(leaf) <= (jnp.finfo(leaf.dtype).max / count) ** 0.5)  # noqa: E731
-    return functools.reduce(jnp.logical_and, map(within, leaves))
+    return functools.reduce(jnp.logical_and, map(within, leaves), jnp.asarray(True))
 
 
 def _finite(tree):
