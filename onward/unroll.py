@@ -6,6 +6,7 @@ across its edges. The rest is here, once: nodes are evaluated in topological ord
 A cell's sweep yields the errors of its steps; its parameters' gradient is one contraction of those afterwards.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -190,7 +191,7 @@ def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree
 
 def step_losses(loss: Callable, outputs: PyTree, targets: PyTree, weights: PyTree) -> jax.Array:
     """Weighted losses `[batch, time]`."""
-    losses = jax.vmap(jax.vmap(loss))(outputs, targets)
+    losses = merged(loss)(outputs, targets)
     if losses.shape != weights.shape:
         raise ValueError(
             f"`loss` must return a scalar for one step, but returned shape {losses.shape[2:]}; reduce it, e.g. with sum"
@@ -203,7 +204,7 @@ def _linearise_map(module, read, constant, sizes):
     parameters, rest = eqx.partition(module, eqx.is_inexact_array)
 
     def evaluate(parameters, read):
-        return jax.vmap(jax.vmap(eqx.combine(parameters, rest)))(read)
+        return swap(merged(eqx.combine(parameters, rest))(swap(read)))
 
     record = Record(read, None, None)
     if constant:
@@ -300,6 +301,17 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
 def in_time_and_batch(function: Callable) -> Callable:
     """A function of one step of one sequence as one of all [time, batch, ...]."""
     return jax.vmap(jax.vmap(function))
+
+
+def merged(function: Callable) -> Callable:
+    """A function of one step of one sequence as one of all [batch, time, ...], both axes made one."""
+
+    def of_all(*arguments):
+        sizes = jax.tree.leaves(arguments)[0].shape[:2]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(math.prod(sizes), *leaf.shape[2:]), arguments)
+        return jax.tree.map(lambda leaf: leaf.reshape(*sizes, *leaf.shape[1:]), jax.vmap(function)(*flat))
+
+    return of_all
 
 
 def swap(tree):
