@@ -26,7 +26,7 @@ class LanguageSettings:
     `steps`: batches, None for `epochs` of them. `lmbda`, `beta`: of FPTT. `clip`: of the gradient of the mean loss.
     """
 
-    epochs: float = 6
+    epochs: float = 4
     steps: int | None = None
     length: int = 300
     windows: int = 6
@@ -40,7 +40,7 @@ class LanguageSettings:
     alphas: tuple[float, ...] = (0.5,)
     beta: float = 0.5
     lmbda: float = 2.0
-    judged: int = 12
+    judged: int = 8
 
 
 SMALL = LanguageSettings(steps=24, length=60, batch_size=16, units=8, judged=1)
@@ -136,7 +136,7 @@ class Alpha(PTB300):
 
     name = "alpha"
     summary = "Perplexity on texts cut every 300 words by FPTT's alpha."
-    full = LanguageSettings(epochs=2, units=128, alphas=(1.0, 0.5, 0.1, 0.05, 0.01, 0.001), judged=8)
+    full = LanguageSettings(epochs=2, units=128, alphas=(1.0, 0.5, 0.1, 0.05, 0.01, 0.001), judged=4)
     quick = replace(SMALL, alphas=(1.0, 0.01))
 
 
