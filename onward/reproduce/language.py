@@ -84,7 +84,7 @@ class PTB300(Study):
             trained = self.train(
                 network,
                 task,
-                algorithm=BPTT(),
+                algorithm=BPTT(checkpoint=settings.length // settings.windows if windows == 1 else None),
                 optimizer=optimizer,
                 steps=steps,
                 batch_size=settings.batch_size,
