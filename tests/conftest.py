@@ -27,11 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_compilation_cache_dir", None)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many processes again as there are cores: some always wait for a process that they have started."""
-    return (os.cpu_count() or 1) * 3 // 2
-
-
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Keep the tests of one claim in one process, and those of one file elsewhere: they share compiled programs."""
     for item in items:
