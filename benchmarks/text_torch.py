@@ -9,6 +9,7 @@ keeps the outputs of so many words at a time.
 
 import argparse
 import os
+from typing import Any
 
 import jax
 
@@ -73,12 +74,14 @@ def main() -> None:
 
     algorithms = (ow.BPTT(), ow.BPTT(checkpoint=max(1, options.length // 6)))
     programs = {str(algorithm): compiled(algorithm) for algorithm in algorithms}
-    work = {name: (lambda program=program: program(parameters, window)) for name, program in programs.items()}
-    times = medians(work | {"torch": in_torch}, options.runs)
+    work: dict[str, Any] = {"torch": in_torch}
+    work |= {name: lambda program=program: program(parameters, window) for name, program in programs.items()}
+    times = medians(work, options.runs)
     found = {"torch": f"{times['torch']:.3f} s ({torch.get_num_threads()} threads)"}
     for name, program in programs.items():
-        memory = program.memory_analysis().temp_size_in_bytes / 1e6
-        found[name] = f"{times[name]:.3f} s, {times[name] / times['torch']:.2f} of torch's, {memory:,.0f} MB a device"
+        plan: Any = program.memory_analysis()
+        ratio, memory = times[name] / times["torch"], plan.temp_size_in_bytes / 1e6
+        found[name] = f"{times[name]:.3f} s, {ratio:.2f} of torch's, {memory:,.0f} MB a device"
     found["same loss to"] = f"{abs(float(programs[str(algorithms[0])](parameters, window)[0]) / in_torch() - 1):.1e}"
     title = f"{options.vocabulary:,} words, LSTM of {options.units}, batch {options.batch}, T = {options.length}"
     report(f"{title}, {len(jax.devices())} devices", found)
