@@ -17,7 +17,7 @@ import onward as ow
 
 CELLS = ("RNN", "GRU", "LSTM", "LRU", "IndRNN", "LeakyRNN", "AntisymmetricRNN")
 STACKS = tuple(f"{cell} x 2" for cell in CELLS)
-DEEP = ("mixed x 4", "dag", "wide dag", "skip dag", "LRU blocks")  # 3 layers: window by window
+DEEP = ("mixed x 4", "mixed x 5", "dag", "wide dag", "skip dag", "LRU blocks")  # 3 layers: window by window
 DIAGONAL = ("LRU x 1", "IndRNN x 1", "Leapfrog x 1", "RTU x 1", "ElementwiseLSTM x 1", "LRU below maps")
 SPIKING = ("LIF x 1", "ALIF x 1")  # where gradients are those of the surrogate: no finite difference agrees with them
 REVERSIBLE = ("RevGRU x 1", "RevLSTM x 1", "Leapfrog x 2")
@@ -86,7 +86,7 @@ CLAIMS = (
     Claim(
         ow.EProp(depth="traces"),
         (*DIAGONAL, "LRU x 2", "IndRNN x 2", "LRU x 5", "skip dag", "diagonal dag"),
-        ("RNN x 1", "GRU x 2", "mixed x 4", "dag"),
+        ("RNN x 1", "GRU x 2", "mixed x 5", "dag"),
         id="EProp-traces",
     ),
     Claim(ow.EProp(feedback="random"), (), ("LRU x 1", "RNN x 1", "dag"), id="EProp-random"),

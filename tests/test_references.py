@@ -270,3 +270,15 @@ def test_outputs_are_numpys():
             states, emitted = network_step(layers(net), [layer.parameters for layer in layers(net)], states, x)
             outputs.append(readout(net)["weight"] @ emitted + readout(net)["bias"])
         np.testing.assert_allclose(net.unroll(jnp.asarray(data()[0])), np.stack(outputs), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4], ids=["small", "large"])
+def test_cross_entropy_and_its_gradient_are_numpys(size):
+    """Of large scores as well, whose exponentials overflow."""
+    scores = size * np.random.default_rng(0).normal(size=9)
+    for label in range(9):
+        value, gradient = jax.value_and_grad(ow.losses.cross_entropy)(jnp.asarray(scores), label)
+        odds = np.exp(scores - scores.max())
+        expected = np.log(odds.sum()) + scores.max() - scores[label]
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient, odds / odds.sum() - np.eye(9)[label], rtol=1e-12, atol=1e-15)
