@@ -2,7 +2,8 @@
 
     python benchmarks/learner_speed.py [--units 32] [--runs 5]
 
-Chunks stand beside the same network by hand in plain JAX: its forward pass alone, and windows of BPTT with Adam.
+Chunks stand beside the same network by hand in plain JAX: its forward pass alone, and Adam on windows of BPTT and of
+e-prop, whose formulas for this one network are written out.
 """
 
 import argparse
@@ -89,40 +90,91 @@ def per_sample(units: int, runs: int) -> None:
 
 
 def by_hand(units: int, window: int):
-    """A GRU, its readout, Adam on BPTT's gradient of each window: forward alone, and learning; `(call, call)`."""
+    """A GRU and its readout: forward alone, and Adam on the gradient of each window by BPTT and by e-prop."""
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = {"w": (3 * units, FEATURES), "u": (3 * units, units), "out": (1, units)}
     weights = {name: 0.2 * jax.random.normal(k, s) for (name, s), k in zip(shapes.items(), keys, strict=True)}
     weights |= {"b": jnp.zeros(3 * units), "c": jnp.zeros(units)}
     optimizer = optax.adam(1e-3)
 
+    def gates(drive, recurrent, c):
+        reset, update = jnp.split(jax.nn.sigmoid((drive + recurrent)[..., : 2 * units]), 2, axis=-1)
+        above = recurrent[..., 2 * units :] + c
+        return reset, update, above, jnp.tanh(drive[..., 2 * units :] + reset * above)
+
     def unroll(weights, state, inputs):
         def step(state, drive):
-            below, above = jnp.split(drive, [2 * units])
             recurrent = weights["u"] @ state
-            reset, update = jnp.split(jax.nn.sigmoid(below + recurrent[: 2 * units]), 2)
-            new = jnp.tanh(above + reset * (recurrent[2 * units :] + weights["c"]))
+            _, update, _, new = gates(drive, recurrent, weights["c"])
             state = (1 - update) * new + update * state
-            return state, state
+            return state, (state, recurrent)
 
-        state, states = jax.lax.scan(step, state, inputs @ weights["w"].T + weights["b"])
-        return state, states @ weights["out"].T
+        drives = inputs @ weights["w"].T + weights["b"]
+        state, (states, recurrent) = jax.lax.scan(step, state, drives)
+        return state, states @ weights["out"].T, (drives, recurrent, states)
 
     def loss(weights, state, inputs, targets):
-        state, outputs = unroll(weights, state, inputs)
+        state, outputs, _ = unroll(weights, state, inputs)
         return jnp.sum((outputs - targets) ** 2), (state, outputs)
 
-    def learn(known, piece):
-        weights, memory, state = known
-        (_, (state, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(weights, state, *piece)
-        updates, memory = optimizer.update(gradient, memory)
-        return (optax.apply_updates(weights, updates), memory, state), outputs
+    def bptt(weights, state, inputs, targets):
+        (_, (state, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(weights, state, inputs, targets)
+        return state, gradient, outputs
+
+    def eprop(weights, carry, inputs, targets):
+        """The traces of the windows before are carried; those of this one are summed from its end, as slopes."""
+        first, traces = carry
+        last, outputs, (drives, recurrent, states) = unroll(weights, first, inputs)
+        before = jnp.concatenate([first[None], states[:-1]])
+        reset, update, above, new = gates(drives, recurrent, weights["c"])
+        errors = 2 * (outputs - targets)
+
+        def back(later, now):
+            kept, signal = now
+            both = later + jnp.stack([signal, jnp.zeros_like(signal)])
+            return kept * both, both
+
+        end = jnp.stack([jnp.zeros(units), jnp.ones(units)])
+        start, sums = jax.lax.scan(back, end, (update, errors @ weights["out"]), reverse=True)
+
+        def rows(sums):
+            toward_new = sums * (1 - update) * (1 - new**2)
+            toward_update = sums * (before - new) * update * (1 - update)
+            low = jnp.concatenate([toward_new * above * reset * (1 - reset), toward_update], axis=1)
+            driven, heard = (jnp.concatenate([low, third], axis=1) for third in (toward_new, toward_new * reset))
+            return {
+                "w": driven.T @ inputs,
+                "u": heard.T @ before,
+                "b": driven.sum(0),
+                "c": heard[:, 2 * units :].sum(0),
+            }
+
+        def add(found, factor):
+            factors = {"w": jnp.tile(factor, 3)[:, None], "b": jnp.tile(factor, 3), "c": factor}
+            factors["u"] = factors["w"]
+            return {name: found[name] + factors[name] * traces[name] for name in traces}
+
+        gradient = add(rows(sums[:, 0]), start[0]) | {"out": errors.T @ states}
+        return (last, add(rows(sums[:, 1]), start[1])), gradient, outputs
+
+    def learning(gradient_of, carry):
+        def learn(known, piece):
+            weights, memory, carry = known
+            carry, gradient, outputs = gradient_of(weights, carry, *piece)
+            updates, memory = optimizer.update(gradient, memory)
+            return (optax.apply_updates(weights, updates), memory, carry), outputs
+
+        start = weights, optimizer.init(weights), carry
+        return jax.jit(lambda x, y: jax.lax.scan(learn, start, (cut(x), cut(y)))[1])
 
     cut = lambda leaf: leaf.reshape(-1, window, leaf.shape[-1])  # noqa: E731
-    start = weights, optimizer.init(weights), jnp.zeros(units)
-    forward = jax.jit(lambda x, y: jax.lax.scan(lambda s, piece: unroll(weights, s, piece), start[2], cut(x))[1])
-    both = jax.jit(lambda x, y: jax.lax.scan(learn, start, (cut(x), cut(y)))[1])
-    return forward, both
+    still = jnp.zeros(units)
+    no_traces = {name: jnp.zeros_like(weights[name]) for name in ("w", "u", "b", "c")}
+    return {
+        "forward by hand": jax.jit(lambda x, y: jax.lax.scan(lambda s, i: unroll(weights, s, i)[:2], still, cut(x))[1]),
+        "BPTT by hand": learning(bptt, still),
+        "e-prop by hand": learning(eprop, (still, no_traces)),
+    }
 
 
 def chunks(units: int, runs: int) -> None:
@@ -131,7 +183,7 @@ def chunks(units: int, runs: int) -> None:
     x, y = (jnp.asarray(rng.normal(size=(SAMPLES, size)), jnp.float32) for size in (FEATURES, 1))
     print(f"GRU of {units}, run over {SAMPLES:,} samples, us a sample (medians of {runs} interleaved runs)")
     for window in (1, 8, 32, 128):
-        calls = dict(zip(("forward by hand", "BPTT by hand"), by_hand(units, window), strict=True))
+        calls = by_hand(units, window)
         for name, algorithm in (("BPTT", ow.BPTT()), ("e-prop", ow.EProp())):
             learner = ow.Learner(network(units), ow.losses.squared_error, algorithm, optax.adam(1e-3), window)
             state = learner.init()
