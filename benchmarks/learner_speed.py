@@ -9,6 +9,7 @@ e-prop, whose formulas for this one network are written out.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -89,7 +90,7 @@ def per_sample(units: int, runs: int) -> None:
         print(f"  {name:<20}{middle:8.1f} us   {middle / base:5.2f} of the bare call")
 
 
-def by_hand(units: int, window: int):
+def by_hand(units: int, window: int) -> dict[str, Callable]:
     """A GRU and its readout: forward alone, and Adam on the gradient of each window by BPTT and by e-prop."""
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = {"w": (3 * units, FEATURES), "u": (3 * units, units), "out": (1, units)}
