@@ -18,7 +18,7 @@ from onward.cli import main
 from onward.data.text import Corpus
 from onward.modules import MixtureOfSoftmaxes, Tied
 from onward.reproduce import language
-from onward.reproduce.language import PTB300, LanguageSettings
+from onward.reproduce.language import PTB300, Alpha, LanguageSettings
 from onward.tasks.language import LanguageModel
 
 WORDS = 7
@@ -424,6 +424,11 @@ def test_the_studies_of_texts(monkeypatch, tmp_path):
     text = (tmp_path / "findings.md").read_text()
     assert "| ptb | FPTT, alpha 0.5 | 0.8 |" in text
     assert (tmp_path / "ptb300.png").exists()
+    numbers = [row | {name: float(row[name]) for name in ("alpha", "perplexity", "epochs")} for row in rows]
+    figures = Alpha().draw(numbers)
+    assert set(figures) == {"alpha", "curves"}
+    drawn = [[row["alpha"], row["perplexity"]] for row in numbers[:1:-1]]  # the smallest alpha first
+    np.testing.assert_array_equal(figures["alpha"].axes[0].lines[-1].get_xydata(), drawn)
 
 
 def test_published_texts_as_tasks():

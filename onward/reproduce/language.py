@@ -104,26 +104,31 @@ class PTB300(Study):
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, 1, 3.4)
+        axis = axes[0][0]
         for place, row in enumerate(rows):
             curve = read_curve(row)
             epochs = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["epochs"]
             dash, colour = DASHES[place // len(COLOURS) % len(DASHES)], COLOURS[place % len(COLOURS)]
-            axes[0][0].plot(epochs, curve, color=colour, linestyle=dash, label=_label(row))
-        if rows and rows[0]["text"] == "ptb":
-            for name, value in PUBLISHED.items():
-                axes[0][0].axhline(value, color=GREY, linewidth=0.8)
-                axes[0][0].annotate(f"{name}, the paper's test", (0, value), fontsize=7, color=GREY, va="bottom")
-        axes[0][0].set_yscale("log")
-        axes[0][0].set_xlabel("epochs")
-        axes[0][0].set_ylabel("validation perplexity")
-        axes[0][0].legend(fontsize=7.5, frameon=False)
+            axis.plot(epochs, curve, color=colour, linestyle=dash, label=_label(row))
+        for name, value in self.published(rows).items():
+            axis.axhline(value, color=GREY, linewidth=0.8)
+            where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 7, "color": GREY}
+            axis.annotate(f"{name}, the paper's test", (0.01, value), **where)
+        axis.set_yscale("log")
+        axis.set_xlabel("epochs")
+        axis.set_ylabel("validation perplexity")
+        axis.legend(fontsize=7.5, frameon=False)
         return {self.name: figure}
+
+    def published(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Test perplexities of the paper's table 5, of the same text, by method."""
+        return PUBLISHED if rows and rows[0]["text"] == "ptb" else {}
 
     def describe(self, rows: Sequence[Row]) -> str:
         lines = ["| text | method | epochs | test perplexity | of the last anchor | the paper | seconds a batch |"]
         lines.append("|" + "---|" * 7)
         for row in rows:
-            known = PUBLISHED.get(row["method"]) if row["text"] == "ptb" and self.name == "ptb300" else None
+            known = self.published(rows).get(row["method"])
             paper = f"{known} in 100 epochs" if known else ""
             anchor = f"{row['at_anchor']:.2f}" if row["alpha"] else ""
             figures = f"{row['epochs']:.3g} | {row['perplexity']:.2f} | {anchor} | {paper}"
@@ -138,6 +143,25 @@ class Alpha(PTB300):
     summary = "Perplexity on texts cut every 300 words by FPTT's alpha."
     full = LanguageSettings(epochs=2, units=128, alphas=(1.0, 0.5, 0.1, 0.05, 0.01, 0.001), judged=4)
     quick = replace(SMALL, alphas=(1.0, 0.01))
+
+    def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
+        figures = super().draw(rows)
+        figures["curves"] = figures.pop(self.name)
+        figure, axes = panels(1, 1, 3.0)
+        axis = axes[0][0]
+        for row, colour in zip((row for row in rows if not row["alpha"]), COLOURS, strict=False):
+            axis.axhline(row["perplexity"], color=colour, linewidth=0.8, label=_label(row))
+        some = sorted((row["alpha"], row["perplexity"]) for row in rows if row["alpha"])
+        axis.plot(*np.transpose(some), "o-", color=COLOURS[2], label="FPTT")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("alpha")
+        axis.set_ylabel("test perplexity")
+        axis.legend(fontsize=7.5, frameon=False)
+        return figures | {self.name: figure}
+
+    def published(self, rows: Sequence[Row]) -> dict[str, float]:
+        return {}  # of a larger network and 50 times the epochs
 
 
 def _label(row: Row) -> str:
