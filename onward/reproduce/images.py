@@ -132,8 +132,7 @@ class Images(Study):
                 colour = COLOURS[self.methods.index(row["method"]) % len(COLOURS)]
                 kinds = [(cell, algorithm) for cell in self.cells for algorithm in self.algorithms]
                 dash = DASHES[kinds.index((row["cell"], row["algorithm"])) % len(DASHES)]
-                shown = (row["cell"], len(self.cells)), (row["algorithm"], len(self.algorithms)), (row["method"], 2)
-                label = ", ".join(name for name, count in shown if count > 1)
+                label = ", ".join(_names(row, self.cells, self.algorithms))
                 places = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["steps"]
                 axis.plot(places, curve, color=colour, linestyle=dash, label=label)
             axis.set_title(task, fontsize=9)
@@ -152,10 +151,21 @@ class Images(Study):
             paper = f"{known:.2f} % in 200 epochs" if known else ""
             figures = f"{row['steps']:,} | {row['accuracy']:.2%} | {paper} | {row['batch_seconds']:.3f}"
             lines.append(f"| {names} | {figures} |")
+        for task in dict.fromkeys(row["task"] for row in rows):
+            ranked = sorted((row for row in rows if row["task"] == task), key=lambda row: -row["accuracy"])
+            names = (", ".join(_names(row, self.cells, self.algorithms)) for row in ranked)
+            order = "; ".join(f"{name} ({row['accuracy']:.1%})" for name, row in zip(names, ranked, strict=True))
+            lines.append(f"\n{task}, from best to worst: {order}.")
         return "\n".join(lines) + (
             "\n\nFPTT: running variant, alpha 0.1, beta 0.5, losses at the ends of windows. The learning rate falls to "
             "a tenth at each of three points on the way, as in the authors' scripts, whose runs are many times longer."
         )
+
+
+def _names(row: Row, cells: Sequence[str], algorithms: Sequence[str]) -> list[str]:
+    """What tells a row from the others of its task."""
+    shown = (row["cell"], len(cells)), (row["algorithm"], len(algorithms)), (row["method"], 2)
+    return [name for name, count in shown if count > 1]
 
 
 class SequentialImages(Images):

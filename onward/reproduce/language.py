@@ -133,7 +133,10 @@ class PTB300(Study):
             anchor = f"{row['at_anchor']:.2f}" if row["alpha"] else ""
             figures = f"{row['epochs']:.3g} | {row['perplexity']:.2f} | {anchor} | {paper}"
             lines.append(f"| {row['text']} | {_label(row)} | {figures} | {row['batch_seconds']:.3f} |")
-        return "\n".join(lines) + "\n\nThe test perplexity is that of the parameters which were best on validation."
+        ranked = sorted(rows, key=lambda row: (np.isnan(row["perplexity"]), row["perplexity"]))
+        order = ", ".join(f"{_label(row)} ({row['perplexity']:.1f})" for row in ranked)
+        note = "The test perplexity is that of the parameters which were best on validation."
+        return "\n".join(lines) + f"\n\nFrom best to worst: {order}.\n\n{note}"
 
 
 class Alpha(PTB300):
