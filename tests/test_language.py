@@ -425,6 +425,9 @@ def test_the_studies_of_texts(monkeypatch, tmp_path):
     assert "| ptb | FPTT, alpha 0.5 | 0.8 |" in text
     assert (tmp_path / "ptb300.png").exists()
     numbers = [row | {name: float(row[name]) for name in ("alpha", "perplexity", "epochs")} for row in rows]
+    best = min(numbers, key=lambda row: row["perplexity"])
+    label = f"FPTT, alpha {best['alpha']:g}" if best["alpha"] else best["method"]
+    assert f"From best to worst: {label} ({best['perplexity']:.1f}), " in text
     figures = Alpha().draw(numbers)
     assert set(figures) == {"alpha", "curves"}
     drawn = [[row["alpha"], row["perplexity"]] for row in numbers[:1:-1]]  # the smallest alpha first

@@ -314,6 +314,23 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
         assert len(row["curve"].split()) == 2
         assert (row["anchor"] != row["error"]) == name.startswith("FPTT")
     assert "always to answer 1 gives 0.1667" in (tmp_path / "findings.md").read_text()
+    known = [
+        {
+            "length": 7,
+            "method": name,
+            "seed": seed,
+            "steps": 6,
+            "error": error,
+            "median": 0,
+            "anchor": 0,
+            "batch_seconds": 0,
+        }
+        for name, errors in (("BPTT", (0.2, 0.01, 0.1)), (SECOND, (0.2, 0.01, 0.012)))
+        for seed, error in enumerate(errors)
+    ]
+    found = AddingStudy().describe(known)
+    assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120)." in found
+    assert "gives: by none." in AddingStudy().describe(known[:3])
 
 
 def test_one_window_without_the_regulariser_is_bptt(tmp_path, monkeypatch):
@@ -337,6 +354,12 @@ def test_images_are_learnt_by_every_method(tmp_path, monkeypatch):
     assert [row["method"] for row in rows] == list(AuxiliaryLoss.methods)
     assert len({row["loss"] for row in rows}) == 4
     assert (tmp_path / "auxiliary-loss.png").exists()
+    known = [
+        row | {"accuracy": share, "steps": 4, "batch_seconds": 1}
+        for row, share in zip(rows, (0.3, 0.1, 0.4, 0.2), strict=True)
+    ]
+    order = "windows, no regulariser (40.0%); BPTT (30.0%); FPTT (20.0%); BPTT, auxiliary loss (10.0%)"
+    assert f"from best to worst: {order}." in AuxiliaryLoss().describe(known)
 
 
 def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):
