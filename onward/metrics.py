@@ -127,7 +127,7 @@ def _board(directory, resumed):
         from tensorboardX import SummaryWriter
     except ImportError:
         raise ImportError(
-            f"`tensorboard` = {os.fspath(directory)!r} needs the package tensorboardX; install it with "
-            "pip install 'onward[tensorboard]', or leave `tensorboard` out (`log` needs nothing)"
+            f"`tensorboard` = {os.fspath(directory)!r} needs the package tensorboardX; run `pip install "
+            "tensorboardX`, or leave `tensorboard` out (`log` needs nothing)"
         ) from None
     return SummaryWriter(os.fspath(directory), purge_step=None if resumed is None else resumed + 1)

@@ -18,7 +18,7 @@ try:
 except ImportError:
     torch = None
 
-needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed; `pip install onward[torch]`")
+needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed; `pip install torch`")
 KINDS = ("RNN", "GRU", "LSTM")
 TIME, BATCH, INPUT, UNITS = 6, 3, 2, 4
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}

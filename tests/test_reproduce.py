@@ -388,7 +388,7 @@ def test_streams_are_forecast_before_they_are_learnt(tmp_path, monkeypatch):
 
 
 def test_rivers_models_forecast_series_and_pairs():
-    pytest.importorskip("river", reason="River is not installed; `pip install onward[river]`")
+    pytest.importorskip("river", reason="River is not installed; `pip install river`")
     turns = 2 * np.pi * np.arange(300) / 12
     inputs = np.stack([10 + np.sin(turns), np.sin(turns + 1), np.cos(turns)], axis=1)
     inputs[50] = np.nan

@@ -16,7 +16,7 @@ import pytest
 import onward as ow
 from onward.interop import engine as engines
 
-REASON = "River or scikit-learn, which River's checks use, is not installed; `pip install onward[river,sklearn]`"
+REASON = "River or scikit-learn, which River's checks use, is not installed; `pip install river scikit-learn`"
 river = pytest.importorskip("river", reason=REASON)
 pytest.importorskip("sklearn", reason=REASON)
 

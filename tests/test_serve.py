@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
-pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
+pytest.importorskip("starlette", reason="Starlette and uvicorn are not installed")
+pytest.importorskip("uvicorn", reason="Starlette and uvicorn are not installed")
 pytest.importorskip("httpx")
 
 from onward.records import RecordStream

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
-pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
+pytest.importorskip("starlette", reason="Starlette and uvicorn are not installed")
+pytest.importorskip("uvicorn", reason="Starlette and uvicorn are not installed")
 pytest.importorskip("httpx")
 
 import httpx
@@ -110,7 +110,7 @@ def test_a_port_in_use_and_a_file_that_is_no_checkpoint(tmp_path, capsys):
 def test_without_its_packages_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["serve", "--target", "x"]) == 2
-    assert "pip install 'onward[serve]'" in capsys.readouterr().err
+    assert "pip install starlette uvicorn" in capsys.readouterr().err
 
 
 def test_xla_has_a_thread_for_forecasts_beside_the_one_that_learns(monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
-pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
+pytest.importorskip("starlette", reason="Starlette and uvicorn are not installed")
+pytest.importorskip("uvicorn", reason="Starlette and uvicorn are not installed")
 pytest.importorskip("httpx")
 
 from onward.records import RecordStream

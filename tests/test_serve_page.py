@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra onward[serve] is not installed")
-pytest.importorskip("uvicorn", reason="the extra onward[serve] is not installed")
+pytest.importorskip("starlette", reason="Starlette and uvicorn are not installed")
+pytest.importorskip("uvicorn", reason="Starlette and uvicorn are not installed")
 pytest.importorskip("httpx")
 pytest.importorskip("websockets")
 

@@ -15,7 +15,7 @@ import pytest
 import onward as ow
 from onward.interop import engine as engines
 
-pytest.importorskip("sklearn", reason="scikit-learn is not installed; `pip install onward[sklearn]`")
+pytest.importorskip("sklearn", reason="scikit-learn is not installed; `pip install scikit-learn`")
 
 from sklearn.base import clone
 from sklearn.exceptions import SkipTestWarning

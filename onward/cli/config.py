@@ -182,7 +182,7 @@ class TrainConfig(RunConfig):
     stateful: bool = False
     """Carry states and traces over from batch to batch instead of starting each sequence anew (texts always do)."""
     tensorboard: bool = False
-    """Also write TensorBoard event files into the run's folder (needs the extra: pip install 'onward[tensorboard]')."""
+    """Also write TensorBoard event files into the run's folder (needs `pip install tensorboardX`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,18 +219,18 @@ class ReproduceConfig:
     gradient-quality: cosine and error of forward propagation of errors against BPTT, by r_min and T.
     precision: how many digits it takes to invert a network that forgets, in several kinds of numbers.
     complexity: measured memory and time of every algorithm, by number of units and length.
-    iterative-bptt: what "Exact iterative BPTT" claims: exactness, cross terms, cost, long memory, chaos (15 minutes).
-    deep-eprop: nested traces against the spatial shortcut, in gradient, learning and cost (three quarters of an hour).
+    iterative-bptt: what "Exact iterative BPTT" claims: exactness, cross terms, cost, long memory, chaos (20 minutes).
+    deep-eprop: nested traces against the spatial shortcut, in gradient, learning and cost (some hours).
     passes: what each further pass of forward propagation of errors is worth, on MNIST98.
-    mnist98-table: the published table of test losses and accuracies, with a search for learning rates (some hours).
+    mnist98-table: the published table of test losses and accuracies, with a search for learning rates (many hours).
     adding: FPTT and each of its parts beside BPTT, on the adding task of up to 1,000 steps (some hours).
     adding-k: FPTT by the number of windows, on the adding task of 200 steps (an hour).
     ptb300: BPTT and FPTT side by side on the Penn Treebank (else Brown) cut every 300 words (hours).
-    alpha: FPTT by its alpha, on the same texts (an hour).
+    alpha: FPTT by its alpha, on the same texts (some hours).
     fptt-online: FPTT on the gradients of e-prop, SnAp(1) and RTRL, on permuted MNIST (an hour).
     smnist, psmnist: BPTT and FPTT on MNIST and Fashion-MNIST pixel by pixel, in order or permuted (an hour each).
-    architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on permuted Fashion-MNIST.
-    auxiliary-loss: windows and losses on the way, each with and without the other, on permuted Fashion-MNIST.
+    architectures: LSTM, GRU and AntisymmetricRNN with BPTT and FPTT, on CIFAR-10 or else permuted Fashion-MNIST.
+    auxiliary-loss: windows and losses on the way, each with and without the other, on the same.
     streams: real series forecast as they come, by algorithms, River's models and naive forecasts (an hour).
     """
 

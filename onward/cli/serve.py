@@ -61,7 +61,7 @@ def run(words: list[str]) -> int:
     config = parse(ServeConfig, "serve", words)
     _check(config)
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
-        raise UsageError("it needs Starlette and uvicorn; install them: pip install 'onward[serve]'")
+        raise UsageError("it needs Starlette and uvicorn; run `pip install starlette uvicorn`")
     with contextlib.ExitStack() as stack:
         if config.checkpoint is not None:
             stack.enter_context(session.sole_use_of(config.checkpoint))

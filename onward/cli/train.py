@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
         raise UsageError(f"{config.out} has no {session.CHECKPOINT} to resume from; delete the folder and start anew.")
     if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UsageError(
-            "--tensorboard needs pip install 'onward[tensorboard]'; install it, or leave --tensorboard out."
+            "--tensorboard needs tensorboardX; run `pip install tensorboardX`, or leave --tensorboard out."
         )
     session.use_devices(config.batch_size, config.devices)
     console, task = Screen(highlight=False), make_task(config.task)

@@ -19,9 +19,7 @@ try:
     from river import base
     from river.time_series.base import Forecaster
 except ImportError as error:
-    raise ImportError(
-        "onward.interop.river needs River, which is not installed; run `pip install onward[river]`"
-    ) from error
+    raise ImportError("onward.interop.river needs River, which is not installed; run `pip install river`") from error
 
 
 class OnlineRNNRegressor(base.Regressor):

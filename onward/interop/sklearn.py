@@ -18,7 +18,7 @@ try:
     from sklearn.utils import check_random_state, multiclass, validation
 except ImportError as error:
     raise ImportError(
-        "onward.interop.sklearn needs scikit-learn, which is not installed; run `pip install onward[sklearn]`"
+        "onward.interop.sklearn needs scikit-learn, which is not installed; run `pip install scikit-learn`"
     ) from error
 
 checks: Any = validation  # scikit-learn has no types, and what is inferred of it is wrong

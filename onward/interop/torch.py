@@ -113,7 +113,7 @@ def _import(caller: str):
         import torch
     except ImportError as error:
         raise ImportError(
-            f"onward.interop.{caller} needs PyTorch, which is not installed; run `pip install onward[torch]`"
+            f"onward.interop.{caller} needs PyTorch, which is not installed; run `pip install torch`"
         ) from error
     return torch
 
