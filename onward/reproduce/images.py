@@ -211,7 +211,7 @@ class OnlineFPTT(Images):
     cells = ("GRU", "LRU")
     algorithms = tuple(ALGORITHMS)  # of a layer of LRUs RTRL, SnAp(1) and e-prop give the same gradient
     methods = ("windows, no regulariser", "FPTT", "FPTT, linear 1/2")
-    full = replace(Images.full, steps=300, units=32, batch_size=32, windows=28)
+    full = replace(Images.full, steps=1000, units=16, batch_size=32, windows=28, rate=3e-3)
     quick = replace(Images.quick, steps=8, units=4, batch_size=8, windows=28, judged=2, validation=100)
 
     def points(self, settings: ImageSettings, seed: int) -> Sequence[Row]:
