@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from jaxtyping import Array
 
 from onward import checkpoint as checkpoints
@@ -43,9 +42,9 @@ class Learner:
     own units. `batch`: so many parallel streams, which share one network; every sample then has a leading axis.
     `target`: an example of one target, where it is neither a vector like the network's outputs nor a label for
     `cross_entropy`. `seed`: of algorithms that draw at random.
-    **Missing values.** A feature that is NaN or infinite takes its last known value, at first its mean (0 where
-    nothing is normalised). The parts of a target that are NaN, a label that is negative, or a target that is None have
-    no loss; an update from no loss at all is not made.
+    **Missing values.** A feature that is NaN or infinite takes its last known value of the episode, at first its mean
+    (0 where nothing is normalised). The parts of a target that are NaN (or all of it where it is not shaped as the
+    output), a label that is negative, or a target that is None have no loss; an update from no loss is not made.
     **Episodes.** `reset=True` says that a sample is the first of a new episode: states and influence start anew, and no
     target is taken across the boundary. Parameters and statistics live on.
     **Safety.** An update that is not finite is refused and counted; influence and states start anew.
@@ -101,7 +100,8 @@ class Learner:
         packing = self._packing = Packing(self._shapes)
         self._begin = jax.jit(lambda key: packing.pack(self._core.start(key)))
         self._apart, self._together = jax.jit(packing.unpack), jax.jit(packing.pack)
-        self._answer, self._many = jax.jit(self._predict), jax.jit(self._run)
+        self._answer, self._many = jax.jit(lambda *given: self._look(*given)[1]), jax.jit(self._run)
+        self._see = jax.jit(lambda *given: self._look(*given)[0])
         self._both, self._one = jax.jit(self._learn), jax.jit(lambda arrays, sample: self._learn(arrays, sample)[0])
 
     def init(self, key: Array | None = None) -> LearnerState:
@@ -115,10 +115,17 @@ class Learner:
         """
         return self._answer(state.arrays, self._given("input", x), self._given("reset", reset))
 
+    def look(self, state: LearnerState, x: Any, *, reset: Any = None) -> LearnerState:
+        """The state that has seen `x` too, to look further ahead with `predict`: nothing is learnt or counted.
+
+        The influence stays behind, so that learning goes on from `state` and not from what this returns.
+        """
+        return LearnerState(self._see(state.arrays, self._given("input", x), self._given("reset", reset)))
+
     def learn(
         self, state: LearnerState, x: Any, y: Any = None, *, reset: Any = None, weight: Any = None
     ) -> LearnerState:
-        """The state after the sample (x, y); `weight` multiplies its loss."""
+        """The state after the sample (x, y); `weight` multiplies the loss of the answer to x, also where y is later."""
         return LearnerState(self._one(state.arrays, self._sample(x, y, reset, weight)))
 
     def run(self, state: LearnerState, chunk: Sample) -> tuple[LearnerState, Array]:
@@ -134,17 +141,15 @@ class Learner:
         # A window that an earlier call began is filled sample by sample, and so is what is left over at the end.
         head = min((self._core.lag - int(self.unpack(state).samples)) % size, length) if size > 1 else 0
         body = (length - head) // size * size
-        for start, stop in ((0, head), (head, head + body), (head + body, length)):
-            piece = jax.tree.map(lambda leaf, ends=(start, stop): lax.slice_in_dim(leaf, *ends, axis=axis), parts)
+        for start in (*range(head), *([head] if body else []), *range(head + body, length)):
             if start == head and body:
+                piece = parts if body == length else _at(parts, axis, slice(head, head + body))
                 arrays, output = self._many(arrays, piece)
-                outputs.append(output)
-                continue
-            for step in range(stop - start):
-                sample = jax.tree.map(lambda leaf, step=step: lax.index_in_dim(leaf, step, axis, keepdims=False), piece)
-                arrays, output = self._both(arrays, sample)
-                outputs.append(jnp.expand_dims(output, axis))
-        return LearnerState(arrays), jnp.concatenate(outputs, axis=axis)
+            else:
+                arrays, output = self._both(arrays, _at(parts, axis, start))
+                output = np.expand_dims(output, axis)
+            outputs.append(output)
+        return LearnerState(arrays), outputs[0] if body == length else jnp.asarray(np.concatenate(outputs, axis=axis))
 
     def unpack(self, state: LearnerState) -> Known:
         """The arrays of `state` by name; those of streams have a leading axis, of 1 where there is no `batch`."""
@@ -171,9 +176,9 @@ class Learner:
         tree, header = checkpoints.load(path, self._shapes._asdict())
         return self.pack(Known(**jax.tree.map(jnp.asarray, tree))), header
 
-    def _predict(self, arrays, x, reset):
-        known = self._packing.unpack(arrays)
-        return self._unled(self._core.predict(known, *self._led((x, reset))))
+    def _look(self, arrays, x, reset):
+        known, output = self._core.look(self._packing.unpack(arrays), *self._led((x, reset)))
+        return self._packing.pack(known), self._unled(output)
 
     def _learn(self, arrays, sample):
         samples = jax.tree.map(lambda leaf: leaf[:, None], self._led(Samples(*sample)))
@@ -197,15 +202,16 @@ class Learner:
 
     def _given(self, field, value, time=()):
         """One of a sample's parts, or of a chunk's with the axis `time`, checked; or what stands for it."""
+        like = getattr(self._like, field)
+        shape = (*self._lead, *time, *like.shape)
         if value is None and field != "input":
-            return getattr(self._defaults, field)
+            default = getattr(self._defaults, field)
+            return np.full(shape, np.ravel(default)[0]) if time else default
         if field == "reset" and not self.algorithm.episodes:
             raise ValueError(
                 f"`reset`: {type(self.algorithm).__name__} cannot begin an episode inside a window; use an "
                 "online algorithm or BPTT, or go on from `init()` with the parameters of the old state"
             )
-        like = getattr(self._like, field)
-        shape = (*self._lead, *time, *like.shape)
         # What fits already, which is the usual case, costs no conversion.
         if getattr(value, "dtype", None) == like.dtype and getattr(value, "shape", None) == shape:
             return value
@@ -219,7 +225,11 @@ class Learner:
         if len(shape) != axis + 1 or shape[:axis] != self._lead or not shape[-1]:
             wanted = "[time]" if self.batch is None else f"[{self.batch}, time]"
             raise ValueError(f"`chunk.weight` must have shape {wanted} with at least one step, got {shape}")
-        given = {name: getattr(chunk, name) for name in Samples._fields}
-        parts = {name: self._given(name, value, shape[-1:]) for name, value in given.items() if value is not None}
-        parts.setdefault("reset", np.zeros(shape, bool))
-        return tuple(parts[name] for name in Samples._fields), shape[-1]
+        parts = tuple(self._given(name, getattr(chunk, name), shape[-1:]) for name in Samples._fields)
+        return parts, shape[-1]
+
+
+def _at(parts, axis, place):
+    """The steps `place` of a chunk, cut by NumPy: JAX would compile a program for every place."""
+    index = (slice(None),) * axis + (place,)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], parts)

@@ -42,10 +42,11 @@ def last(samples: Samples, count: int) -> Samples:
     return jax.tree.map(lambda leaf: leaf[:, leaf.shape[1] - count :], samples)
 
 
-def window(samples: Samples, size: int, horizons: tuple[int, ...], episodes: bool) -> Sample:
+def window(samples: Samples, size: int, horizons: tuple[int, ...], episodes: bool, apart: bool) -> Sample:
     """The first `size` samples, each with the targets that arrived `horizons` steps later, side by side.
 
-    A target that belongs to a later episode is not known. A step of whose target nothing is known has weight 0.
+    A target that belongs to a later episode is not known. A step of whose target nothing is known has weight 0; so has,
+    unless the parts of targets have losses of their own (`apart`), one of whose target not all is.
     """
     begun = jnp.cumsum(samples.reset, axis=1)
     values, known = [], []
@@ -56,10 +57,10 @@ def window(samples: Samples, size: int, horizons: tuple[int, ...], episodes: boo
         known.append(here & same.reshape(same.shape + (1,) * (here.ndim - 2)))
         values.append(value)
     value, seen = (parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1) for parts in (values, known))
-    any_known = jnp.any(seen.reshape(*seen.shape[:2], -1), axis=-1)
+    enough = (jnp.any if apart else jnp.all)(seen.reshape(*seen.shape[:2], -1), axis=-1)
     head = jax.tree.map(lambda leaf: leaf[:, :size], samples)
     target = Target(jnp.where(seen, value, jnp.zeros_like(value)), seen)
-    return Sample(head.input, target, jnp.where(any_known, head.weight, 0), head.reset if episodes else None)
+    return Sample(head.input, target, jnp.where(enough, head.weight, 0), head.reset if episodes else None)
 
 
 def is_known(target: Array) -> Array:
@@ -68,7 +69,10 @@ def is_known(target: Array) -> Array:
 
 
 def loss_of_known(loss):
-    """`loss(output, target)` of the known parts of a `Target`: for the others, the output itself is the target."""
+    """`loss(output, target)` of the known parts of a `Target`: for the others, the output itself is the target.
+
+    Where targets are not shaped as outputs this cannot be, and only those that are known whole have a weight.
+    """
 
     def known(output, target: Target):
         if target.known.shape == jnp.shape(output):

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from onward import pending
-from onward.algorithms import Algorithm
+from onward.algorithms import Algorithm, Carry
 from onward.algorithms.windows import restarted
 from onward.network import Network
 from onward.normalisation import Statistics, denormalise, no_statistics, normalise, observe
@@ -27,7 +27,8 @@ WIDEST = 10.0  # standard deviations from the mean, to which normalised inputs a
 class Known(NamedTuple):
     """All that a learner knows.
 
-    `samples`: how many were learnt from or waited for. `refused`: updates that were not finite, and were not made.
+    `samples`: how many were learnt from or waited for; from 2^30 on less whole windows.
+    `refused`: updates that were not finite, and were not made.
     `live`: states of all cells now, where learning lags behind (a horizon, or windows that are not full); else None.
     `waiting`: the samples in between. `seen`: each feature's last known value. The rest is as its name says.
     """
@@ -94,12 +95,17 @@ class Prequential:
             refused=jnp.int32(0),
         )
 
-    def predict(self, known: Known, x: PyTree, reset: Array) -> Array:
-        """What the network answers to `x` now."""
-        _, (x, _, _) = self._see((known.seen, known.inputs, None), (x, None))
+    def look(self, known: Known, x: PyTree, reset: Array) -> tuple[Known, Array]:
+        """What the network answers to `x` now; and `known` with the states after it, though nothing is learnt of it."""
+        (seen, _, _), (x, _, _) = self._see((known.seen, known.inputs, None), (x, None, reset))
         states = known.carry.states if known.live is None else known.live
-        _, output = self._step(self._network(known), states, (x, reset))
-        return self._in_units(known.targets, output)
+        states, output = self._step(self._network(known), states, (x, reset))
+        after = known._replace(seen=seen)
+        if known.live is None:
+            after = after._replace(carry=Carry(states, known.carry.memory))
+        else:
+            after = after._replace(live=states)
+        return after, self._in_units(known.targets, output)
 
     def run(self, known: Known, samples: Samples) -> tuple[Known, Array]:
         """After a whole number of windows, which begin where one begins; and the predictions for them."""
@@ -112,13 +118,18 @@ class Prequential:
         """After some new samples, with at most one update, at their end; and the predictions for them."""
         size = new.weight.shape[1]
         watched = known.seen, known.inputs, known.targets
-        (seen, inputs, targets), (x, y, before) = _over_time(self._see, watched, (new.input, new.target))
+        (seen, inputs, targets), (x, y, before) = _over_time(self._see, watched, (new.input, new.target, new.reset))
         new, here = new._replace(input=x, target=y), known
-        known = known._replace(seen=seen, inputs=inputs, targets=targets, samples=known.samples + size)
+        count = self._bounded_count(known.samples + size)
+        known = known._replace(seen=seen, inputs=inputs, targets=targets, samples=count)
         waiting = new if known.waiting is None else pending.join(known.waiting, new)
         known = known._replace(waiting=None if known.waiting is None else pending.last(waiting, self.late))
         piece = pending.window(
-            pending.last(waiting, self.lag + self.window), self.window, self.horizons, self.algorithm.episodes
+            pending.last(waiting, self.lag + self.window),
+            self.window,
+            self.horizons,
+            self.algorithm.episodes,
+            self._apart,
         )
         if self.lag == 0 and size == self.window:  # what is learnt from is what is predicted
             known, output = self._update(known, piece)
@@ -129,13 +140,21 @@ class Prequential:
             known = known._replace(live=self._finite_or_first(live))
             ready = known.samples - self.lag
             due = (ready >= self.window) & (ready % self.window == 0)
-            known = lax.cond(due, lambda known: self._update(known, piece)[0], lambda known: known, known)
+            known = lax.cond(due, lambda known: self._updated(known, piece), lambda known: known, known)
         return known, self._in_units(before, output)
+
+    def _bounded_count(self, samples):
+        """A number that is as good, since all that is asked of it is its place in a window, and never overflows."""
+        turn = 2**30 // self.window * self.window
+        return jnp.where(samples >= turn + self.late + 1, samples - turn, samples)
 
     def _see(self, watched, sample):
         """Statistics after one sample; it, filled and in standard deviations; and the targets' statistics before it."""
-        (seen, inputs, targets), (x, y) = watched, sample
+        (seen, inputs, targets), (x, y, reset) = watched, sample
         before = targets
+        if seen is not None:
+            mean = jnp.zeros_like(seen) if inputs is None else inputs.mean
+            seen = jnp.where(reset[:, None], mean, seen)
         if inputs is not None:
             inputs = observe(inputs, x, self.memory)
         if seen is not None:
@@ -181,6 +200,11 @@ class Prequential:
         )
         return known, estimate.output
 
+    def _updated(self, known, piece):
+        """`known` after an update between whose samples there were predictions."""
+        known = self._update(known, piece)[0]
+        return known if self.lag else known._replace(live=known.carry.states)
+
     def _restarted(self, parameters, carry):
         network = eqx.combine(parameters, self._learnt[1]).effective()
         return restarted(self.algorithm, network, carry, jnp.ones(self.streams, bool))
@@ -192,12 +216,20 @@ class Prequential:
         )
 
     @property
+    def _apart(self):
+        """Whether targets are shaped as outputs, so that some of their parts may be missing."""
+        step = lambda: self.network.effective().step(self.network.initial_state(), self.like.input)[1]  # noqa: E731
+        shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(step))]
+        wide = self.like.target.shape[:-1] + tuple(len(self.horizons) * size for size in self.like.target.shape[-1:])
+        return shapes == [wide]
+
+    @property
     def _learnt(self):
         """The network's parameters, and what is not learnt."""
         return eqx.partition(self.network, eqx.is_inexact_array)
 
     def _network(self, known):
-        return eqx.combine(known.parameters, self._learnt[1])
+        return eqx.combine(known.parameters, self._learnt[1]).effective()
 
 
 def _over_time(step, carry, inputs):

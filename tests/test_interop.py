@@ -277,7 +277,7 @@ def test_what_pytorch_cannot_hold_is_refused():
 
 def test_missing_pytorch_is_one_sentence(monkeypatch):
     refuse_torch(monkeypatch)
-    with pytest.raises(ImportError, match=r"needs PyTorch, which is not installed.*onward\[torch\]"):
+    with pytest.raises(ImportError, match=r"needs PyTorch, which is not installed; run `pip install torch`"):
         from_torch(object())
     with pytest.raises(ImportError, match=r"to_torch needs PyTorch"):
         to_torch(cell())

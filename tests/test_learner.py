@@ -89,6 +89,7 @@ CASES = {
     "horizon": {"horizon": 2, "window": 3},
     "horizons": {"horizon": (1, 3), "window": 2, "normalize": True},
     "normalised": {"normalize": True, "memory": 5},
+    "refused": {"window": 4},
 }
 
 
@@ -97,7 +98,9 @@ def test_a_chunk_is_its_samples_one_by_one(name):
     options = CASES[name]
     outputs = 2 if name == "horizons" else 1
     xs, ys = stream()
-    xs[3, 1], ys[6], ys[10] = np.nan, np.nan, np.nan
+    xs[3, 1], xs[8, 2], ys[6], ys[10] = np.nan, np.nan, np.nan, np.nan
+    if name == "refused":
+        ys[2] = 1e200
     resets = np.arange(T) == 8
     learner = ow.Learner(net(outputs), ow.losses.squared_error, ow.EProp(), optax.adam(0.05), **options)
     single, last = one_by_one(learner, xs, ys, resets)
@@ -110,6 +113,50 @@ def test_a_chunk_is_its_samples_one_by_one(name):
     for a, b in zip(state.arrays, last.arrays, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     assert int(learner.unpack(state).samples) == T
+    assert int(learner.unpack(state).refused) == (name == "refused")
+
+
+def test_chunks_of_any_length_compile_no_program_for_each_place():
+    xs, ys = stream(length=300)
+    learner = ow.Learner(net(), ow.losses.squared_error, ow.EProp(), optax.sgd(0.1), 8)
+    state, start, compiled = learner.init(), 0, []
+    listen = lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    for length in (13, 13, 13, 16, 8, 13, 13, 13, 13):
+        stop = start + length
+        state, output = learner.run(state, ow.Sample(xs[start:stop], ys[start:stop], np.ones(length)))
+        assert len(output) == length
+        start = stop
+    assert 2 <= len(compiled) < 16
+
+
+def test_the_count_of_samples_never_overflows():
+    xs, ys = stream()
+    learner = ow.Learner(net(), ow.losses.squared_error, ow.EProp(), optax.sgd(0.1), 3, horizon=1)
+    known = learner.unpack(learner.init())
+    turn = 2**30 // 3 * 3
+    states = [learner.pack(known._replace(samples=jnp.int32(count))) for count in (6, turn + 6)]
+    a, b = (one_by_one(learner, xs, ys, state=state) for state in states)
+    np.testing.assert_array_equal(a[0], b[0])
+    assert int(learner.unpack(a[1]).samples) == int(learner.unpack(b[1]).samples) == 6 + T
+
+
+def test_looking_ahead_teaches_nothing():
+    xs, ys = stream()
+    learner = ow.Learner(net(2), ow.losses.squared_error, ow.RTRL(), optax.adam(0.1), horizon=(0, 2), normalize=True)
+    _, state = one_by_one(learner, xs[:8], ys[:8])
+    ahead = learner.look(learner.look(state, xs[8]), xs[9])
+    before, after = learner.unpack(state), learner.unpack(ahead)
+    for name in ("parameters", "optimizer", "carry", "waiting", "inputs", "targets", "samples"):
+        assert eqx.tree_equal(getattr(before, name), getattr(after, name)), name
+    network, states = learner.network_of(state), before.live
+    xs = jnp.asarray(xs)[:, None]
+    scaled = [np.clip(normalise(observe(before.inputs, x, 10_000), x), -10, 10)[0] for x in xs[8:11]]
+    states = jax.tree.map(lambda leaf: leaf[0], states)
+    for x in scaled:
+        states, output = network.step(states, x)
+    wide = jax.tree.map(lambda leaf: jnp.concatenate([leaf[0]] * 2), before.targets)
+    np.testing.assert_allclose(learner.predict(ahead, xs[10, 0]), denormalise(wide, output), rtol=1e-9)
 
 
 def test_parallel_streams_share_a_network():
@@ -158,6 +205,55 @@ def test_no_target_is_taken_across_the_beginning_of_an_episode():
         np.testing.assert_array_equal,
         *(parameters(learner.network_of(one_by_one(learner, xs, y, resets)[1])) for y in (ys, later)),
     )
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_missing_feature_knows_nothing_of_the_episode_before(normalize):
+    xs, ys = stream()
+    xs[-1, 1] = 9.0
+    learner = ow.Learner(net(), ow.losses.squared_error, ow.RTRL(), optax.sgd(0.1), normalize=normalize)
+    _, state = one_by_one(learner, xs, ys)
+    mean = learner.unpack(state).inputs.mean[0, 1] if normalize else 0.0
+    answers = [learner.predict(state, [0.3, value, 0.2], reset=True) for value in (np.nan, mean, xs[-1, 1])]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-12)
+    assert np.abs(answers[0] - answers[2]) > 1e-3
+    ends = [learner.learn(state, [0.3, value, 0.2], ys[0], reset=True) for value in (np.nan, mean)]
+    np.testing.assert_allclose(*(parameters(learner.network_of(end)) for end in ends), rtol=1e-9)
+
+
+def test_a_target_that_is_known_in_part_and_not_shaped_as_the_output_is_missing():
+    xs, ys = stream(2)
+    likelihood = lambda out, y: jnp.sum(0.5 * ((y - out[:2]) * jnp.exp(-out[2:])) ** 2 + out[2:])  # noqa: E731
+    learner = ow.Learner(net(4), likelihood, ow.RTRL(), optax.adam(0.1), target=np.zeros(2))
+    _, state = one_by_one(learner, xs[:4], ys[:4])
+    part, zero = (parameters(learner.network_of(learner.learn(state, xs[4], [y, 1.0]))) for y in (np.nan, 0.0))
+    np.testing.assert_array_equal(part, parameters(learner.network_of(state)))
+    assert np.abs(part - zero).max() > 1e-3
+
+
+@pytest.mark.parametrize("horizon", [0, 1])
+def test_a_tied_map_is_served_as_by_a_loop(horizon):
+    network, optimizer = ow.networks.language_model(5, units=3, tied=True, key=jax.random.key(0)), optax.sgd(0.5)
+    learner = ow.Learner(network, ow.losses.cross_entropy, ow.BPTT(), optimizer, horizon=horizon)
+    state, carry, states = learner.init(), ow.BPTT().init(network), network.initial_state()
+    memory = optimizer.init(eqx.filter(network, eqx.is_inexact_array))
+    for t in range(8):
+        states, output = network.effective().step(states, t % 5)
+        np.testing.assert_allclose(learner.predict(state, t % 5), output, rtol=1e-9)
+        state = learner.learn(state, t % 5, t % 5)
+        if t >= horizon:
+            piece = ow.Sample(np.array([(t - horizon) % 5]), np.array([t % 5]), np.ones(1))
+            carry, estimate = ow.BPTT().run(network, ow.losses.cross_entropy, carry, piece)
+            network = eqx.apply_updates(network, optimizer.update(estimate.gradient, memory)[0])
+            states = states if horizon else carry.states
+
+
+def test_a_chunk_without_targets_teaches_nothing():
+    xs, _ = stream()
+    learner = ow.Learner(net(), ow.losses.squared_error, ow.RTRL(), optax.adam(0.1))
+    state, outputs = learner.run(learner.init(), ow.Sample(xs, None, np.ones(T)))
+    assert outputs.shape == (T, 1)
+    np.testing.assert_array_equal(parameters(learner.network_of(state)), parameters(learner.network))
 
 
 def test_missing_values():

@@ -318,7 +318,7 @@ def test_without_river(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "onward.interop.river")
     monkeypatch.setattr(builtins, "__import__", fake)
-    with pytest.raises(ImportError, match=r"needs River, which is not installed; run `pip install onward\[river\]`"):
+    with pytest.raises(ImportError, match=r"needs River, which is not installed; run `pip install river`"):
         importlib.import_module("onward.interop.river")
 
 

@@ -202,7 +202,9 @@ def test_without_sklearn(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "onward.interop.sklearn")
     monkeypatch.setattr(builtins, "__import__", fake)
-    with pytest.raises(ImportError, match=r"needs scikit-learn, which is not installed; run `pip install onward\["):
+    with pytest.raises(
+        ImportError, match=r"needs scikit-learn, which is not installed; run `pip install scikit-learn`"
+    ):
         importlib.import_module("onward.interop.sklearn")
 
 

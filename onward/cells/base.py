@@ -48,7 +48,7 @@ class Cell(eqx.Module):
 
     @abc.abstractmethod
     def initial_state(self) -> State:
-        """The state before the first step: a tree of arrays `[units, ...]`."""
+        """The state before the first step: a tree of arrays `[units, ...]`, no function of parameters."""
 
     @abc.abstractmethod
     def emit(self, state: State) -> Float[Array, " output_size"]:

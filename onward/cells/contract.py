@@ -23,6 +23,7 @@ def check_unit_local(cell: Cell, name: str) -> None:
     state = jax.tree.map(lambda leaf: _noise(rng, leaf), cell.initial_state())
     emission, input = (_noise(rng, jnp.zeros(size)) for size in (cell.output_size, cell.input_size))
     _check_shapes(cell, name, state, emission, input)
+    _check_initial_state(cell, name, state)
     if not cell.unit_local:
         return
     count = units(state)
@@ -100,6 +101,17 @@ def _check_shapes(cell, name, state, emission, input):
             f"node {name!r}: {type(cell).__name__}.emit returns shape {emitted} but output_size is "
             f"{cell.output_size}; make them agree"
         )
+
+
+def _check_initial_state(cell, name, like):
+    arrays, rest = eqx.partition(cell, eqx.is_inexact_array)
+    _, pull = jax.vjp(lambda arrays: eqx.combine(arrays, rest).initial_state(), arrays)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(pull(like)[0]):
+        if np.any(np.asarray(leaf)):
+            raise ValueError(
+                f"node {name!r}: the initial state of {type(cell).__name__} depends on its parameter {_label(path)}"
+                "which no algorithm would learn; hold it as a constant, or put `jax.lax.stop_gradient` around it"
+            )
 
 
 def _label(path):

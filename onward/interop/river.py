@@ -82,8 +82,8 @@ class OnlineRNNClassifier(base.Classifier):
     """A recurrent network that predicts a label from a stream of feature dictionaries.
 
     Labels are of any hashable type and need not be known before: each gets a logit when it is first seen, and room for
-    logits doubles when it is full (8, 16, ...). Labels that were not seen have no probability. A label of None is
-    missing: the step is taken, and nothing learnt.
+    logits doubles when it is full (8, 16, ...). Labels that were not seen have no probability. A label of None or
+    NaN is missing: the step is taken, and nothing learnt.
 
     All else, and the **parameters**, are as of `OnlineRNNRegressor`.
     """
@@ -141,7 +141,8 @@ class OnlineRNNForecaster(Forecaster):
         forecasts  d_t ... d_{t+H-1},   d_t = y_t - y_{t-m}                                          (2)
 
     `forecast(n)` adds these to the values a season before. With n > H the network goes on by its own forecasts, step by
-    step. Of the features `xs` of future steps it reads those of the first step, and with n > H also the later ones.
+    step, and learns nothing from them. Of the features `xs` of future steps it reads those of the first step, and with
+    n > H also the later ones.
     Until there are m values the last one is the forecast, 0.0 before there is any. A value that is missing (None, NaN)
     is taken to be that of the season before.
 

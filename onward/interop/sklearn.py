@@ -95,13 +95,14 @@ class RNNRegressor(RegressorMixin, BaseEstimator):
         return float(r2_score(given[known], said[known], sample_weight=weight))
 
     def _checked(self, X, y, first):
+        several = len(_shape(X)) == 3
         X = _sequences(self, X, reset=first, y=None if y is None else "no_validation")
         y = checks.check_array(
             y, ensure_2d=False, allow_nd=True, ensure_all_finite="allow-nan", dtype=float, input_name="y"
         )
         if not np.isfinite(y).any():
             raise ValueError("`y` holds no number; give a target to at least one step")
-        y, last, wide = _per_step(X, y, np.nan)
+        y, last, wide = _per_step(X, y, np.nan, several)
         width = y.shape[-1]
         if first:
             self._last, self._wide = last, wide
@@ -167,8 +168,9 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
         return float(accuracy_score(np.ravel(y), np.ravel(self.predict(X)), sample_weight=sample_weight))
 
     def _checked(self, X, y, classes, first):
+        several = len(_shape(X)) == 3
         X = _sequences(self, X, reset=first, y=None if y is None else "no_validation")
-        wide = len(X) > 1 and _shape(y) == X.shape[:2]
+        wide = several and _shape(y) == X.shape[:2]
         y = np.asarray(y) if wide else checks.column_or_1d(y, warn=True)
         checks.check_array(y, ensure_2d=False, dtype=None, input_name="y")
         multiclass.check_classification_targets(np.ravel(y))
@@ -179,7 +181,7 @@ class RNNClassifier(ClassifierMixin, BaseEstimator):
         if np.any(unknown):
             told = f"`y` has the label {y[unknown].tolist()[0]!r}, which is not one of `classes_`"
             raise ValueError(f"{told}; name all in the first call, partial_fit(X, y, classes=...)")
-        numbers, last, _ = _per_step(X, numbers.astype(np.int32), -1)
+        numbers, last, _ = _per_step(X, numbers.astype(np.int32), -1, several)
         if first:
             self._last = last
             _begin(self, X, outputs=power(len(self.classes_), LABELS), labels=True)
@@ -278,15 +280,14 @@ def _shape(X):
         raise ValueError("`X` is ragged; fill shorter sequences up with rows of NaN, and `y` with NaN") from None
 
 
-def _per_step(X, y, missing):
+def _per_step(X, y, missing, several):
     """y [sequences, time, outputs]; whether it is about whole sequences; and whether it has an axis of outputs."""
     sequences, time, _ = X.shape
-    if X.shape[0] == 1 and y.ndim in (1, 2) and len(y) == time:
-        return y.reshape(1, time, -1), False, y.ndim == 2
-    if y.shape == (sequences,):
+    if several and y.shape == (sequences,):
         steps = np.full((sequences, time, 1), missing, y.dtype)
         steps[:, -1, 0] = y
         return steps, True, False
-    if y.shape[:2] != (sequences, time) or y.ndim > 3:
+    steps = y if several else y[None]
+    if steps.shape[:2] != (sequences, time) or steps.ndim > 3:
         raise ValueError(f"`y` has shape {y.shape}, and `X` {X.shape[:2]} sequences and steps; make them agree")
-    return y.reshape(sequences, time, -1), False, y.ndim == 3
+    return steps.reshape(sequences, time, -1), False, steps.ndim == 3

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from onward.interop.engine import FEATURES, LABELS, Engine, Settings, engine_of, freeze, power, seed_of
@@ -17,7 +18,7 @@ class DictLearner:
     Each new key gets the next column. Room for columns doubles when it is full, which compiles a learner of the new
     shape: as often as the number of keys doubles. A key that is not there, or whose value is None, NaN or infinite, is
     a missing value: the last one known, at first the mean. Keys beyond `max_features` are not read, with one warning.
-    Labels of any hashable type likewise get numbers in the order in which they come.
+    Labels of any hashable type likewise get numbers in the order in which they come; None and NaN are missing.
 
     It can be pickled and copied: NumPy arrays and dictionaries, without compiled programs.
     """
@@ -33,12 +34,14 @@ class DictLearner:
 
     def learn(self, x: Mapping, y: Any, weight: float | None = None) -> None:
         """One sample; `y` is a number, or a label where the settings say so; NaN or None: missing."""
-        target = self._target(y)
+        target = None if self.settings.labels else _number(y)
         self._discover(x)
+        row = self._row(x)
+        if self.settings.labels and y is not None and y == y:
+            number = self.labels.setdefault(y, len(self.labels))
+            target = np.array([[number, len(self.labels)]], np.int32)
         engine, state = self._with_room()
-        if self.settings.labels and target is not None:
-            target = np.array([[target, len(self.labels)]], np.int32)
-        self._state = engine.learner.learn(state, self._row(x, engine), target, weight=weight)
+        self._state = engine.learner.learn(state, row, target, weight=weight)
 
     def predict(self, x: Mapping, state: LearnerState | None = None) -> np.ndarray | None:
         """The outputs for `x`, from `state` or else as things are; None where nothing was learnt yet."""
@@ -46,14 +49,14 @@ class DictLearner:
         if engine is None or now is None:
             _check(x)
             return None
-        return np.asarray(engine.learner.predict(now if state is None else state, self._row(x, engine)))
+        return np.asarray(engine.learner.predict(now if state is None else state, self._row(x)))
 
     def advance(self, x: Mapping, state: LearnerState | None = None) -> LearnerState | None:
-        """The state after `x` without a target; the learner itself stays as it is."""
+        """The state that has seen `x`, to predict from; the learner itself stays as it is."""
         engine, now = self._thawed()
         if engine is None or now is None:
             return None
-        return engine.learner.learn(now if state is None else state, self._row(x, engine))
+        return engine.learner.look(now if state is None else state, self._row(x))
 
     def __getstate__(self) -> dict[str, Any]:
         frozen = self._frozen if self._state is None else freeze(self._state)
@@ -101,26 +104,26 @@ class DictLearner:
                 return
             self.columns[key] = len(self.columns)
 
-    def _row(self, x, engine):
-        row = np.full(engine.settings.features, np.nan, engine.dtype)
+    def _row(self, x):
+        row = np.full(power(len(self.columns), FEATURES), np.nan, jnp.result_type(float))
         _numbers(row, _check(x), self.columns)
         return row
-
-    def _target(self, y):
-        if self.settings.labels:
-            return None if y is None else self.labels.setdefault(y, len(self.labels))
-        if y is None:
-            return None
-        try:
-            return np.atleast_1d(np.asarray(y, np.result_type(float)))
-        except (TypeError, ValueError):
-            raise TypeError(f"`y` must be a number, None or NaN, got {y!r}") from None
 
 
 def _check(x):
     if not isinstance(x, Mapping):
         raise TypeError(f"`x` must be a dict of features, got {type(x).__name__}")
     return x
+
+
+def _number(y):
+    """A target as an array."""
+    if y is None:
+        return None
+    try:
+        return np.atleast_1d(np.asarray(y, np.result_type(float)))
+    except (TypeError, ValueError):
+        raise TypeError(f"`y` must be a number, None or NaN, got {y!r}") from None
 
 
 def _numbers(row, x, columns):
