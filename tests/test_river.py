@@ -193,6 +193,16 @@ def test_labels_of_any_kind_come_as_they_like():
     assert np.mean(right[-200:]) > 0.9
 
 
+def test_labels_that_are_not_there_are_missing_and_bad_samples_leave_none():
+    model = learnt(OnlineRNNClassifier(**SMALL), [({"a": 1.0}, "yes"), ({"a": -1.0}, "no")])
+    for _ in range(5):
+        model.learn_one({"a": 0.0}, float("nan"))
+        model.learn_one({"a": 0.0}, None)
+    with pytest.raises(TypeError, match="feature 'a' must be a number"):
+        model.learn_one({"a": "x"}, "cat")
+    assert set(model.predict_proba_one({"a": 1.0})) == {"yes", "no"}
+
+
 def test_a_weight_multiplies_the_loss():
     samples = stream(12)
     models = [OnlineRNNRegressor(**FAST) for _ in range(3)]
@@ -229,6 +239,25 @@ def test_forecasts_go_on_with_a_trend_at_every_horizon():
         for step in range(12):
             model.learn_one(float(step))
         np.testing.assert_allclose(model.forecast(7), np.arange(12, 19), rtol=1e-12)
+
+
+def test_a_forecast_beyond_the_horizon_learns_nothing(monkeypatch):
+    """It comes from the network of the first steps, and goes on by what that one forecasts."""
+    rng = np.random.default_rng(0)
+    model = OnlineRNNForecaster(**SMALL, horizon=3)
+    for y in rng.normal(size=20):
+        model.learn_one(y)
+    look, engine = [], model._stream._engine
+    learner = engine.learner
+    monkeypatch.setattr(learner, "learn", None)
+    real = learner.look
+    monkeypatch.setattr(learner, "look", lambda *given: look.append(real(*given)) or look[-1])
+    model.forecast(6)
+    now = parameters_of(model)
+    assert len(look) == 3
+    for state in look:
+        known = learner.unpack(state)
+        assert all(np.array_equal(a, b) for a, b in zip(now, jax.tree.leaves(known.parameters), strict=True))
 
 
 def test_a_forecaster_starts_as_seasonal_naive_and_gets_better():

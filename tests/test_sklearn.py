@@ -115,6 +115,31 @@ def test_several_outputs_and_sequences_with_missing_values():
     np.testing.assert_array_equal(model.predict(missing), model.predict(held))
 
 
+def test_one_sequence_with_an_axis_of_its_own_is_served_like_several():
+    X, y = sequence(20)
+    labels = np.where(y > 0, "up", "down")
+    for model, target in ((RNNRegressor(**QUICK), y), (RNNClassifier(**QUICK), labels)):
+        single = model.fit(X, target).predict(X)
+        several = model.fit(X[None], target[None]).predict(X[None])
+        assert several.shape == (1, 20)
+        np.testing.assert_array_equal(several[0], single)
+        with pytest.raises(ValueError, match=r"`y` has shape \(20,\), and `X` \(1, 20\) sequences and steps"):
+            model.fit(X[None], target)
+
+
+def test_the_features_of_a_sequence_are_not_those_of_another():
+    X, y = sequence(60)
+    X, y = X.reshape(2, 30, 3).copy(), y.reshape(2, 30)
+    X[1, :4, 1] = np.nan
+    filled = X.copy()
+    filled[1, :4, 1] = X[0, :, 1].mean()  # what the learner has seen so far
+    options = QUICK | {"epochs": 1, "normalize": False}
+    models = [RNNRegressor(**options).fit(given, y) for given in (X, np.nan_to_num(X), filled)]
+    learnt = [np.concatenate([np.ravel(a) for a in model.state_]) for model in models]
+    np.testing.assert_array_equal(learnt[0], learnt[1])  # where nothing is normalised, 0 stands for what is not known
+    assert np.abs(learnt[0] - learnt[2]).max() > 1e-6
+
+
 def test_one_label_for_each_sequence():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 6, 2))
