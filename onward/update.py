@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from onward import checkpoint as checkpoints
 from onward.algorithms import Algorithm, Carry
 from onward.batches import Devices
-from onward.intermediate import IntermediateLosses
+from onward.intermediate import IntermediateLosses, ends
 from onward.network import Network
 from onward.optimizers import settle, uses_fptt
 from onward.sample import Estimate, Sample
@@ -106,28 +106,31 @@ def make_update(
     """The compiled function that takes the state through one batch; it uses up the state that it is given."""
     descend = make_descent(algorithm, optimizer)
 
-    def learn(state, way, piece):
-        static, loss = way
+    def learn(state, way, batch, start, size):
+        static, loss, ends = way
+        piece = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)
         done, estimate, found = descend(Progress(state.parameters, state.optimizer, state.carry), static, loss, piece)
-        answer = jax.tree.map(lambda leaf: leaf[:, -1], estimate.output) if plan.intermediate else None
+        answer = None
+        if ends is not None:
+            at = jnp.clip(ends - start, 0, size - 1)
+            answer = jax.tree.map(lambda leaf: jax.vmap(lambda one, at: one[at])(leaf, at), estimate.output)
         return state._replace(**done._asdict()), (answer, estimate.loss, optax.tree.norm(found))
 
     def windows(state, way, batch):
         """Learn from window after window: the state, and the outputs at the end, loss and norm of each.
 
-        `way`: the part of the network that is not learnt, and the loss.
+        `way`: the part of the network that is not learnt, the loss, and the steps whose outputs are asked for, if any.
         """
         size = plan.steps(batch.length)
         count, rest = divmod(batch.length, size)
-        cut = lambda start, size: jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)  # noqa: E731
         single = lambda figures: jax.tree.map(lambda leaf: leaf[None], figures)  # noqa: E731
         if count == 1:
-            state, figures = learn(state, way, cut(0, size))
+            state, figures = learn(state, way, batch, 0, size)
             figures = single(figures)
         else:
-            state, figures = lax.scan(lambda s, at: learn(s, way, cut(at, size)), state, jnp.arange(count) * size)
+            state, figures = lax.scan(lambda s, at: learn(s, way, batch, at, size), state, jnp.arange(count) * size)
         if rest:
-            state, last = learn(state, way, cut(count * size, rest))
+            state, last = learn(state, way, batch, count * size, rest)
             figures = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), figures, single(last))
         return state, figures
 
@@ -144,12 +147,13 @@ def make_update(
         states = network.fresh_states(carry.states, for_states)
         state = state._replace(carry=Carry(states, carry.memory))
         drawn = eqx.partition(network.randomized(for_weights), eqx.is_inexact_array)[1]
-        asked, asking = batch, loss
+        asked, asking, last, size = batch, loss, None, plan.steps(batch.length)
         if plan.intermediate is not None:
-            asked, asking = plan.intermediate.apply(state.intermediate, batch, plan.steps(batch.length), loss)
-        state, (answers, losses, norms) = windows(state, (drawn, asking), asked)
+            asked, asking = plan.intermediate.apply(state.intermediate, batch, size, loss)
+            last = ends(batch)
+        state, (answers, losses, norms) = windows(state, (drawn, asking, last), asked)
         if plan.intermediate is not None:
-            answer = jax.tree.map(lambda leaf: leaf[-1], answers)
+            answer = jax.tree.map(lambda leaf: jax.vmap(lambda one, at: one[at], (1, 0))(leaf, last // size), answers)
             renew = state.count % plan.renewal == 0 if plan.renewal else jnp.asarray(False)
             memory = plan.intermediate.observe(state.intermediate, batch, answer, renew)
             state = state._replace(intermediate=memory)

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 import onward as ow
+from onward.batches import Devices
 from onward.optimizers import anchor, settle
-from onward.update import Plan
+from onward.update import Plan, initial_state, make_update
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.normal(size=(60, 3, 3))
@@ -255,9 +256,25 @@ def test_intermediate_losses_follow_their_formula():
             expected = -beta * logs[labels[n]] - (1 - beta) * np.sum(q[labels[n]] * logs)
             np.testing.assert_allclose(loss(jnp.asarray(output), found.target[n, t]), expected, rtol=1e-5)
         np.testing.assert_array_equal(found.weight[n], [0, 0, 1, 0, 0, 1, 1])
-    sometimes = eqx.tree_at(lambda s: s.weight, sample, jnp.zeros((batch, time)).at[1:, 2].set(1.0))
-    weights = asked.apply(memory, sometimes, window, ow.losses.cross_entropy)[0].weight
-    np.testing.assert_array_equal(weights, [[0] * time] + [[0, 0, 1, 0, 0, 1, 1]] * 4)
+    lengths = np.array([0, 7, 2, 4, 6])  # sequences that end before the batch does, and one that is not there
+    shorter = ow.Sample(
+        sample.input,
+        jnp.where(np.arange(time) < lengths[:, None], sample.target, -9),
+        jnp.asarray((np.arange(1, time + 1) == lengths[:, None]) * 2.0),
+        jnp.asarray(np.arange(time) == 1)[None].repeat(batch, 0),
+    )
+    found, loss = asked.apply(memory, shorter, window, ow.losses.cross_entropy)
+    expected = [0] * 7, [0, 0, 2, 0, 0, 2, 2], [0, 2, 0, 0, 0, 0, 0], [0, 0, 2, 2, 0, 0, 0], [0, 0, 2, 0, 0, 2, 0]
+    np.testing.assert_array_equal(found.weight, expected)
+    np.testing.assert_array_equal(found.reset, shorter.reset)
+    expected = -0.75 * logs[labels[3]] - 0.25 * np.sum(q[labels[3]] * logs)
+    np.testing.assert_allclose(loss(jnp.asarray(output), found.target[3, 2]), expected, rtol=1e-5)
+    expected = -logs[labels[3]]
+    np.testing.assert_allclose(loss(jnp.asarray(output), found.target[3, 3]), expected, rtol=1e-5)
+    again = asked.observe(asked.init(classes), shorter, jnp.asarray(answers), jnp.asarray(False))
+    there = np.eye(classes)[labels][1:]
+    np.testing.assert_allclose(again["sum"], there.T @ softmax[1:], rtol=1e-5)
+    np.testing.assert_array_equal(again["count"], there.sum(0))
     every = ow.IntermediateLosses("every").apply(memory, sample, window, ow.losses.cross_entropy)[0].weight[0]
     np.testing.assert_allclose(every, [1 / 3] * 6 + [1], rtol=1e-6)
     three = ow.IntermediateLosses(3).apply(memory, sample, time, ow.losses.cross_entropy)[0].weight[0]
@@ -290,6 +307,24 @@ def test_intermediate_losses_of_real_targets_are_weighted():
     assert loss is task.loss
     np.testing.assert_allclose(found.weight[0], [0, 1 / 3, 0, 2 / 3, 0, 1], rtol=1e-6)
     np.testing.assert_array_equal(found.target, batch.target)
+
+
+def test_q_is_of_each_sequences_own_end():
+    """Of short sequences among long ones Q has what the network said at their end, in whichever window that was."""
+    net, lengths, labels = a_network(2, 1), np.array([7, 2, 3, 5]), np.array([0, 1, 1, 0])
+    steps = np.arange(7)
+    ends = (steps == lengths[:, None] - 1).astype(np.float32)
+    batch = ow.Sample(np.float32(RNG.normal(size=(4, 7, 1))), np.repeat(labels[:, None], 7, 1), ends)
+    outputs = np.asarray(jax.vmap(net.unroll)(batch.input))[np.arange(4), lengths - 1]
+    softmax = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    expected = [softmax[labels == label].mean(0) for label in (0, 1)]
+    static, devices, still = eqx.partition(net, eqx.is_inexact_array)[1], Devices(4), optax.sgd(0.0)
+    for window in (3, None):
+        plan = Plan(window, intermediate=ow.IntermediateLosses(), renewal=1)
+        update = make_update(static, ow.BPTT(), still, ow.losses.cross_entropy, plan, devices)
+        start = initial_state(net, ow.BPTT(), still, 0, plan, 4, devices)
+        after, _ = update(start, devices.put(jax.tree.map(jnp.asarray, batch)))
+        np.testing.assert_allclose(after.intermediate["q"], expected, rtol=1e-5)
 
 
 def test_intermediate_losses_train_and_resume_to_the_same_bits(tmp_path):
