@@ -75,15 +75,24 @@ def test_the_numbers_are_those_of_a_numpy_loop(name):
     assert np.abs(other - expected).max() > 1e-3, "the signs do not matter: the comparison sees nothing"
 
 
-@functools.cache
-def exact(name):
-    return windowed(ow.RTRL(), network(name), sample(length=6, batch=1), (3, 6))[0][1]
+def six_steps(begins):
+    """A sequence, and where an episode begins in it, if one does (-1: nowhere, but it may); then every step asks."""
+    window = sample(length=6, batch=1)
+    if begins is None:
+        return window
+    weight = window.weight if begins < 0 else jnp.ones_like(window.weight)
+    return ow.Sample(window.input, window.target, weight, jnp.arange(6)[None] == begins)
 
 
 @functools.cache
-def second_gradient(algorithm, name, keys):
+def exact(name, begins=None):
+    return windowed(ow.RTRL(), network(name), six_steps(begins), (3, 6))[0][1]
+
+
+@functools.cache
+def second_gradient(algorithm, name, keys, begins=None):
     """Key -> the second window's gradient, the mean of `keys` sequences; both windows run the same compiled loop."""
-    net, window = network(name), sample(length=6, batch=1)
+    net, window = network(name), six_steps(begins)
     many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (keys, *leaf.shape[1:])), window)
     windows = jax.tree.map(lambda *pair: jnp.stack(pair), cut(many, 0, 3), cut(many, 3, 6))
 
@@ -99,13 +108,13 @@ def second_gradient(algorithm, name, keys):
     return mean
 
 
-def errors(algorithm, name, keys=64, repetitions=64, program=second_gradient):
+def errors(algorithm, name, keys=64, repetitions=64, program=second_gradient, begins=None):
     """Distance of the second window's mean gradient to RTRL's: of `keys` sequences, and of all repetitions."""
-    mean = program(algorithm, name, keys)
+    mean = program(algorithm, name, keys, begins)
     means = [mean(jax.random.key(seed)) for seed in range(repetitions)]
     average = jax.tree.map(lambda *leaves: sum(leaves) / repetitions, *means)
-    few = np.sqrt(np.mean([distance(one, exact(name)) ** 2 for one in means]))
-    return few, distance(average, exact(name))
+    few = np.sqrt(np.mean([distance(one, exact(name, begins)) ** 2 for one in means]))
+    return few, distance(average, exact(name, begins))
 
 
 @pytest.mark.parametrize("name", ["RNN x 1", "dag"])
@@ -113,6 +122,22 @@ def errors(algorithm, name, keys=64, repetitions=64, program=second_gradient):
 def test_the_mean_over_keys_approaches_rtrl(algorithm, name):
     """At the rate of 1 / sqrt(keys): 64 times as many keys, an eighth of the error."""
     few, many = errors(algorithm, name)
+    assert few > 1e-4
+    assert few / 20 < many < few / 3
+
+
+def test_chunks_stay_whole_where_episodes_may_begin():
+    """Errors inside them are exact, and no influence is left of what an episode began after."""
+    chunks, single = ow.UORO(chunk=3), ow.UORO()
+    key = jax.random.key(0)
+    nowhere, plain, steps = (
+        second_gradient(algorithm, "RNN x 1", 4, begins)(key)
+        for algorithm, begins in ((chunks, -1), (chunks, None), (single, None))
+    )
+    np.testing.assert_array_equal(flat(nowhere), flat(plain))
+    assert distance(nowhere, steps) > 1e-3
+    assert errors(chunks, "RNN x 1", repetitions=1, begins=3)[0] < 1e-12  # the whole window is one chunk of one episode
+    few, many = errors(chunks, "RNN x 1", begins=5)
     assert few > 1e-4
     assert few / 20 < many < few / 3
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, Random, node_parameters, parameter_names, remembering_descendants
-from onward.algorithms.windows import in_chunks, in_steps, sum_gradients
+from onward.algorithms.windows import in_chunks, sum_gradients
 from onward.network import Network
 from onward.unroll import Rule, Window, contract
 
@@ -73,21 +73,22 @@ class UORO(Algorithm):
 
     def run_window(self, network, loss, carry, window):
         run = lambda carry, chunk: _chunk(network, loss, carry, chunk)  # noqa: E731
-        if window.reset is not None:  # an episode may begin within a chunk
-            return in_steps(self, network, run, carry, window)
         return in_chunks(run, carry, window, min(self.chunk, window.length))
 
 
 def _chunk(network, loss, carry, window):
     (states, parameters), (key, keys) = carry.memory.memory, carry.memory.draw(1)
-    linear = Window(network, RULE, carry.states, window.input)
+    linear = Window(network, RULE, carry.states, window.input, window.reset)
     gradients, errors, value = sum_gradients(network, linear, loss, window, {})
     seen = jax.vmap(_dot)(_remembered(network, errors), states)
     gradients |= {
         name: jax.tree.map(lambda g, b: g + jnp.tensordot(seen, b, axes=1), gradients[name], parameters[name])
         for name in parameters
     }
-    moved = _push(network, carry.states, window.input, states)
+    moved = _push(network, carry.states, (window.input, window.reset), states)
+    if window.reset is not None:  # what an episode began after has influence no more: a is 0 already, and b adds noise
+        going_on = 1 - jnp.any(window.reset, axis=1)
+        parameters = jax.tree.map(lambda b: b * going_on.reshape(-1, *[1] * (b.ndim - 1)), parameters)
     signs = jax.vmap(lambda key, like: random_signs(key[0], like))(keys, states)
     pair = jax.vmap(_mix)(moved, parameters, signs, _pull(network, linear, signs))
     return Carry(linear.final, Random(key, pair)), gradients, value, linear.output
@@ -118,20 +119,22 @@ def _mix(moved, parameters, signs, pulled):
     )
 
 
-def _push(network, states, inputs, direction):
+def _push(network, states, stream, direction):
     """J a: the derivative of the states after the window along `direction` in those before it."""
 
-    def final(remembered, states, inputs):
-        def step(states, input):
+    def final(remembered, states, stream):
+        def step(states, at):
+            input, reset = at
+            states = network.begin(states, reset)
             held = {n: s if n in remembered else lax.stop_gradient(s) for n, s in states.items()}
             return network.step(held, input)[0], None
 
-        return _remembered(network, lax.scan(step, states | remembered, inputs)[0])
+        return _remembered(network, lax.scan(step, states | remembered, stream)[0])
 
-    def one(states, inputs, direction):
-        return jax.jvp(lambda s: final(s, states, inputs), (_remembered(network, states),), (direction,))[1]
+    def one(states, stream, direction):
+        return jax.jvp(lambda s: final(s, states, stream), (_remembered(network, states),), (direction,))[1]
 
-    return jax.vmap(one)(states, inputs, direction)
+    return jax.vmap(one)(states, stream, direction)
 
 
 def _pull(network, linear, signs):
