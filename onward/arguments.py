@@ -32,6 +32,8 @@ def check_arguments(task: Task | None, given: Mapping[str, Any]) -> None:
         raise ValueError('`stateful` is "epoch", but the source has no epochs of known length; give True')
     if given["intermediate"] is not None and not isinstance(given["intermediate"], IntermediateLosses):
         raise TypeError(f"`intermediate` must be of type IntermediateLosses, got {given['intermediate']!r}")
+    if given["validation"] is not None and iter(given["validation"]) is given["validation"]:
+        raise TypeError("`validation` is an iterator, which can be read only once; give a list of batches")
     steps, epochs = given["steps"], given["epochs"]
     endless = task is not None and task.train_size is None
     for wrong, sentence in (

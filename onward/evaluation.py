@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from onward.algorithms import BPTT, Algorithm
+from onward.algorithms.windows import in_chunks
 from onward.batches import Checker, Devices, fill
 from onward.network import Network
 from onward.sample import Sample
@@ -92,21 +93,29 @@ def judge(
 
 
 def make_alignment(
-    static: PyTree, algorithm: Algorithm, loss: Callable
+    static: PyTree, algorithm: Algorithm, loss: Callable, steps: Callable[[int], int]
 ) -> Callable[[PyTree, Sample, Array], dict[str, Array]]:
-    """A compiled function `(parameters, batch, key)`: the algorithm's gradient of whole sequences beside BPTT's.
+    """A compiled function `(parameters, batch, key)`: the algorithm's gradient of a batch beside BPTT's of it, whole.
 
-    "cosine" of the angle between them, and "norm_ratio", the algorithm's norm by BPTT's; NaN where a norm is zero.
+    The algorithm's is the sum over windows of `steps(length)` steps, at the same parameters. "cosine" of the angle
+    between them, and "norm_ratio", the algorithm's norm by BPTT's; NaN where a norm is zero.
     """
 
-    def gradient(algorithm, parameters, batch, key):
+    def gradient(algorithm, parameters, batch, key, size):
         network = eqx.combine(parameters, static)
+
+        def run(carry, window):
+            carry, estimate = algorithm.run(network, loss, carry, window)
+            return carry, estimate.gradient, estimate.loss, estimate.output
+
         carry = algorithm.init(network, key=key, batch=batch.weight.shape[0])
-        return jax.tree.leaves(algorithm.run(network, loss, carry, batch)[1].gradient)
+        return jax.tree.leaves(in_chunks(run, carry, batch, size)[1])
 
     def compare(parameters, batch, key):
-        found = gradient(algorithm, parameters, batch, key)
-        exact = gradient(BPTT(), parameters, batch, key)
+        # What an online algorithm carries makes its sum over windows that of the whole.
+        size = batch.length if algorithm.kind == "online" else steps(batch.length)
+        found = gradient(algorithm, parameters, batch, key, size)
+        exact = gradient(BPTT(), parameters, batch, key, batch.length)
         inner = lambda a, b: sum(jnp.real(jnp.vdot(x, y)) for x, y in zip(a, b, strict=True))  # noqa: E731
         ours, theirs = jnp.sqrt(inner(found, found)), jnp.sqrt(inner(exact, exact))
         return {"cosine": inner(found, exact) / (ours * theirs), "norm_ratio": ours / theirs}

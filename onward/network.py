@@ -139,10 +139,14 @@ class Network(eqx.Module):
         **Raises.** `ValueError` or `TypeError` where a step has other features than the network reads, or integers.
         """
         check_input(self, inputs, jnp.shape(inputs)[:1])
-        network = self.effective()
-        states = network.initial_state() if states is None else states
-        _, outputs = jax.lax.scan(lambda s, x: network.step(s, x), states, inputs)
-        return outputs
+        return _unroll(self, inputs, states)
+
+
+@eqx.filter_jit  # compiled once for a network and a length, and not for every call
+def _unroll(network, inputs, states):
+    network = network.effective()
+    states = network.initial_state() if states is None else states
+    return jax.lax.scan(lambda s, x: network.step(s, x), states, inputs)[1]
 
 
 def stack(*layers: Any, readout: Callable | None = None, input_size: int | None = None) -> Network:

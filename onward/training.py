@@ -116,7 +116,8 @@ def train(
     devices and versions); an iterable source must then start from its beginning again. Without it a new run replaces
     the files. `config`: anything of JSON's, kept in the checkpoint.
     `log`: a file of JSON lines. `tensorboard`: a directory. `on_event`: called with each event, a dict.
-    `align_every`, in steps: compare with BPTT's gradient of the batch, whole and with frozen parameters.
+    `align_every`, in steps: compare the gradient, summed over the windows of a batch with frozen parameters, with
+    BPTT's of whole sequences; both from the initial states, of the task's own loss, and without dropout.
 
     **Events.** "start"; "train": loss (sum over time, mean over the batch), gradient_norm (mean over windows), epoch,
     seconds; "alignment": cosine and norm_ratio with BPTT's gradient before the update of that step; "validation":
@@ -161,7 +162,7 @@ def train(
     known = {"config": config, "settings": settings, "batch": size}
     run = _Run(
         update=make_update(static, algorithm, optimizer, loss, plan, devices),
-        align=make_alignment(static, algorithm, loss),
+        align=make_alignment(static, algorithm, loss, plan.steps),
         judge=lambda parameters: judge(eqx.combine(parameters, static), task, validation, loss, batch_size),
         write=functools.partial(checkpoints.save, checkpoint, **known) if checkpoint else None,
         check=check,

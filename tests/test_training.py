@@ -359,6 +359,39 @@ def test_alignment_is_with_the_gradient_of_the_whole_batch_before_the_update():
     assert same(found.network, train(algorithm=ow.SpatialBP(), steps=4, window=1).network)
 
 
+def test_alignment_sees_what_windows_cut_off():
+    """Of truncated BPTT, against autodiff through states that are held at the windows' edges."""
+    batch = TASK.train_batch(0, 0, 4)
+
+    def held(network, size):
+        def one(sample):
+            states, total = network.initial_state(), 0.0
+            for start in range(0, sample.length, size):
+                states = jax.tree.map(jax.lax.stop_gradient, states)
+                for t in range(start, min(start + size, sample.length)):
+                    states, output = network.step(states, sample.input[t])
+                    total += sample.weight[t] * TASK.loss(output, sample.target[t])
+            return total
+
+        return jnp.mean(jax.vmap(one)(batch))
+
+    gradients = [jax.flatten_util.ravel_pytree(eqx.filter_grad(held)(NET, size))[0] for size in (2, batch.length)]
+    ours, exact = gradients
+    norms = jnp.linalg.norm(ours), jnp.linalg.norm(exact)
+    cut, whole = (events(train(steps=1, align_every=1, window=size), "alignment")[0] for size in (2, None))
+    assert math.isclose(cut["cosine"], ours @ exact / (norms[0] * norms[1]), rel_tol=1e-5)
+    assert math.isclose(cut["norm_ratio"], norms[0] / norms[1], rel_tol=1e-5)
+    assert cut["cosine"] < 0.999
+    assert math.isclose(whole["cosine"], 1.0, rel_tol=1e-6)
+
+
+def test_validation_that_can_be_read_once_is_refused():
+    batches = [TASK.train_batch(0, 0, 4)]
+    with pytest.raises(TypeError, match="`validation` is an iterator, which can be read only once; give a list"):
+        train(validation=iter(batches), validate_every=1)
+    assert len(events(train(steps=2, validation=batches, validate_every=1), "validation")) == 2
+
+
 def test_events_go_to_the_file_the_callback_and_the_history(tmp_path):
     heard = []
     found = train(steps=3, validate_every=2, log=tmp_path / "deep" / "log", on_event=heard.append)

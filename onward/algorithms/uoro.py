@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, Random, node_parameters, parameter_names, remembering_descendants
-from onward.algorithms.windows import in_chunks, sum_gradients
+from onward.algorithms.windows import in_chunks, sum_gradients, window_gradients
 from onward.network import Network
 from onward.unroll import Rule, Window, contract
 
@@ -72,6 +72,9 @@ class UORO(Algorithm):
         return frozenset(name for name, above in remembering_descendants(network).items() if not above)
 
     def run_window(self, network, loss, carry, window):
+        if not _influential(network):
+            gradients, _, states, value, output = window_gradients(network, RULE, loss, carry.states, window, {})
+            return Carry(states, carry.memory), gradients, value, output
         run = lambda carry, chunk: _chunk(network, loss, carry, chunk)  # noqa: E731
         return in_chunks(run, carry, window, min(self.chunk, window.length))
 

@@ -92,6 +92,14 @@ def test_drives_made_inside_the_loop(kind):
             assert distance(gradient.nodes[node], expected.nodes[node]) <= 1e-9
 
 
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.id != "EProp-adaptive"], ids=lambda c: c.id)
+def test_a_network_that_remembers_nothing_is_served_exactly(claim):
+    keys = jax.random.split(jax.random.key(0))
+    net = ow.stack(eqx.nn.Linear(claims.INPUT, 4, key=keys[0]), jnp.tanh, eqx.nn.Linear(4, claims.OUTPUT, key=keys[1]))
+    assert claim.algorithm.exact_on(net)
+    assert distance(gradient_of(claim.algorithm, net, sample())[1], autodiff(net, sample())[1]) <= 1e-10
+
+
 def test_nested_traces_of_full_derivatives_are_rtrl():
     """Millidge's closing claim: with full derivatives in place of partials, the traces above are what is exact."""
     assert dataclasses.replace(ow.EProp(depth="traces").rule, time="all") == ow.RTRL().rule
