@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 from onward.algorithms import BPTT, Algorithm
 from onward.diagnostics import carry_bytes, compiled_memory, gigabytes, over_budget
 from onward.gradients import checked
+from onward.integers import is_integer
 from onward.network import Network
 from onward.sample import Sample
 
@@ -135,12 +136,11 @@ def compare_gradients(
 def _check(sample, algorithms, window, key, keys, groups):
     if not algorithms:
         raise ValueError("`algorithms` is empty; give at least one, such as onward.SnAp(1)")
-    whole = isinstance(window, int) and not isinstance(window, bool)
-    if window is not None and not (whole and 1 <= window <= sample.length):
+    if window is not None and not (is_integer(window, 1) and window <= sample.length):
         raise ValueError(
             f"`window` is {window!r}; choose 1 to the {sample.length} steps of the sample, or None for all"
         )
-    if isinstance(keys, bool) or not isinstance(keys, int) or keys < 2:
+    if not is_integer(keys, 2):
         raise ValueError(f"`keys` must be an integer of at least 2, got {keys!r}; a variance needs two draws")
     if groups not in ("nodes", "arrays"):
         raise ValueError(f"`groups` must be 'nodes' or 'arrays', got {groups!r}")

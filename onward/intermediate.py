@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from onward.integers import is_integer
 from onward.losses import soft_cross_entropy
 from onward.sample import Sample
 
@@ -41,7 +42,7 @@ class IntermediateLosses:
 
     def __post_init__(self) -> None:
         points = self.points
-        if points not in (None, "every") and (isinstance(points, bool) or not isinstance(points, int) or points < 1):
+        if points not in (None, "every") and not is_integer(points, 1):
             raise ValueError(f"`points` must be None, 'every' or a positive integer, got {points!r}")
         if self.epoch is not None and not self.epoch >= 1:
             raise ValueError(f"`epoch` must be None or a positive number of batches, got {self.epoch!r}")

@@ -12,6 +12,7 @@ import optax
 
 from onward import losses
 from onward.algorithms import Algorithm
+from onward.integers import is_integer
 from onward.network import Network
 from onward.pending import Samples
 
@@ -29,11 +30,10 @@ def check_learner(
             raise TypeError(f"`{name}` must be of type {kind.__name__}, got {value!r}")
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of one step's output and target, got {loss!r}")
-    whole = lambda value, least: isinstance(value, int) and not isinstance(value, bool) and value >= least  # noqa: E731
     for name, value in (("window", window), ("memory", memory), ("batch", 1 if batch is None else batch)):
-        if not whole(value, 1):
+        if not is_integer(value, 1):
             raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
-    if not horizons or not all(whole(ahead, 0) for ahead in horizons) or len(set(horizons)) < len(horizons):
+    if not horizons or not all(is_integer(ahead, 0) for ahead in horizons) or len(set(horizons)) < len(horizons):
         raise ValueError(f"`horizon` must be an integer of 0 or more, or several different ones, got {horizons!r}")
 
 

@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
+from onward.integers import is_integer
 from onward.network import Network, is_recurrent
 
 
@@ -191,7 +192,7 @@ def fptt(
             f"`beta`, `lmbda` and `linear` are {beta}, {lmbda} and {linear}, but variant 'paper' has constants of its "
             "own; leave them out, or choose 'running'"
         )
-    if reset is not None and (isinstance(reset, bool) or not isinstance(reset, int) or reset < 1):
+    if reset is not None and not is_integer(reset, 1):
         raise ValueError(f"`reset` must be None or a positive number of updates, got {reset!r}")
     settings = Settings(alpha, beta, lmbda, linear, variant, reset)
 

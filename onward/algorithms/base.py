@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree, UInt32
 
+from onward.integers import is_integer
 from onward.network import Network, check_input
 from onward.sample import Estimate, Sample
 
@@ -82,7 +83,7 @@ class Algorithm(eqx.Module):
         **Arguments.** `key`: a PRNG key, needed by stochastic algorithms only, whose memory is then a `Random`.
         `batch`: the number of parallel sequences; None for one sequence without a batch axis.
         """
-        if batch is not None and (not isinstance(batch, int) or batch < 1):
+        if batch is not None and not is_integer(batch, 1):
             raise ValueError(f"`batch` must be None or a positive integer, got {batch!r}")
         if self.stochastic and key is None:
             raise ValueError(f"{type(self).__name__} draws at random; give it a key, such as key=jax.random.key(0)")

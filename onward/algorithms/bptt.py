@@ -9,6 +9,7 @@ from jax import lax
 
 from onward.algorithms.base import Algorithm, Carry
 from onward.algorithms.windows import window_gradients
+from onward.integers import is_integer
 from onward.network import Network
 from onward.sample import Sample
 from onward.unroll import Rule
@@ -43,9 +44,7 @@ class BPTT(Algorithm):
     summary: ClassVar[str] = "exact on the window; stores it and replays it backwards"
 
     def __check_init__(self):
-        number = isinstance(self.checkpoint, int) and not isinstance(self.checkpoint, bool)
-        valid = self.checkpoint in (None, "sqrt") or (number and self.checkpoint >= 1)
-        if not valid:
+        if self.checkpoint not in (None, "sqrt") and not is_integer(self.checkpoint, 1):
             raise ValueError(f"`checkpoint` must be None, 'sqrt' or a positive integer, got {self.checkpoint!r}")
 
     def init_memory(self, network: Network):

@@ -7,6 +7,7 @@ import equinox as eqx
 
 from onward.algorithms.feedback import check_matrices, fed_cells, sweep
 from onward.algorithms.sensitivity import ForwardSensitivity, exact_nodes, run_window
+from onward.integers import is_integer
 from onward.modules import Feedback
 from onward.network import Network
 from onward.unroll import Rule
@@ -63,7 +64,7 @@ class EProp(ForwardSensitivity):
             raise ValueError(f"`depth` must be 'spatial' or 'traces', got {self.depth!r}")
         if self.feedback not in ("symmetric", "random", "adaptive"):
             raise ValueError(f"`feedback` must be 'symmetric', 'random' or 'adaptive', got {self.feedback!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+        if not is_integer(self.seed, 0):
             raise ValueError(f"`seed` must be an integer of at least 0, got {self.seed!r}")
 
     @property

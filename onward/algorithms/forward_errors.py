@@ -12,6 +12,7 @@ from onward.algorithms.base import Algorithm, Carry, remembering_descendants
 from onward.algorithms.error_passes import CHUNK, EXACT, Plan, levels_of
 from onward.algorithms.error_pieces import Edge, Stretch
 from onward.algorithms.windows import chunk_length
+from onward.integers import is_integer
 from onward.jacobian import as_matrix
 from onward.network import Network
 
@@ -93,8 +94,7 @@ class ForwardErrors(Algorithm):
                 raise ValueError(f"`{name}` must be one of {', '.join(map(repr, values))}, got {getattr(self, name)!r}")
         for name, words in (("passes", (None,)), ("segments", (None, "auto"))):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not whole and value not in words:
+            if not is_integer(value, 1) and value not in words:
                 raise ValueError(
                     f"`{name}` must be a positive integer or {' or '.join(map(repr, words))}, got {value!r}"
                 )

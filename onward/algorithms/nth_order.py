@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
 from onward.algorithms.windows import chunk_length, in_chunks
+from onward.integers import is_integer
 from onward.network import Network
 from onward.unroll import Rule, Window, step_losses, swap
 
@@ -45,7 +46,7 @@ class NthOrder(Algorithm):
     summary: ClassVar[str] = "every step looks back n steps"
 
     def __check_init__(self):
-        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 0:
+        if not is_integer(self.n, 0):
             raise ValueError(f"`n` must be an integer that is not negative, got {self.n!r}; 0 ignores time")
 
     def init_memory(self, network: Network):

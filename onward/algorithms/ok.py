@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from onward.algorithms.base import Algorithm
 from onward.algorithms.kronecker import init_products, products, run_step
 from onward.algorithms.windows import in_steps
+from onward.integers import is_integer
 
 
 class OK(Algorithm):
@@ -43,7 +44,7 @@ class OK(Algorithm):
     stochastic: ClassVar[bool] = True
 
     def __check_init__(self):
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+        if not is_integer(self.rank, 1):
             raise ValueError(f"`rank` must be a positive number of Kronecker products, got {self.rank!r}; try 4")
 
     def init_memory(self, network):

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from onward.algorithms.base import Algorithm, Carry, node_parameters
 from onward.algorithms.windows import chunk_length, window_gradients
 from onward.cells.base import Cell, factor, factor_inverse
+from onward.integers import is_integer
 from onward.network import INPUT, Network, gather
 from onward.unroll import Rule, in_time_and_batch, step_losses, swap
 
@@ -59,7 +60,7 @@ class ReversibleBPTT(Algorithm):
     def __check_init__(self):
         for name, least, kind in (("checkpoints", 0, "an integer of at least 0"), ("chunk", 1, "a positive integer")):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not is_integer(value, least):
                 raise ValueError(f"`{name}` must be {kind}, got {value!r}")
 
     def init_memory(self, network: Network):

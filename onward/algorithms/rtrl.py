@@ -7,6 +7,7 @@ import equinox as eqx
 from onward.algorithms.base import Carry
 from onward.algorithms.lazy import catch_up, init_postponed, run_step
 from onward.algorithms.sensitivity import ForwardSensitivity
+from onward.integers import is_integer
 from onward.unroll import Rule
 
 
@@ -71,7 +72,7 @@ class RTRL(ForwardSensitivity):
             raise ValueError(
                 f"`decay` must be in (0, 1], got {self.decay}; 1 is exact, smaller forgets older influence"
             )
-        if self.lazy is not None and (isinstance(self.lazy, bool) or not isinstance(self.lazy, int) or self.lazy < 1):
+        if self.lazy is not None and not is_integer(self.lazy, 1):
             raise ValueError(f"`lazy` must be None or a positive number of steps, got {self.lazy!r}; try 16")
         if self.cross_terms not in ("all", "directional", "reversed"):
             raise ValueError(f"`cross_terms` must be 'all', 'directional' or 'reversed', got {self.cross_terms!r}")

@@ -8,6 +8,7 @@ from onward.algorithms.pattern import pattern
 from onward.algorithms.sensitivity import ForwardSensitivity
 from onward.algorithms.sparse_influence import init_sparse, run_step
 from onward.algorithms.windows import in_steps
+from onward.integers import is_integer
 from onward.network import Network
 from onward.unroll import Rule
 
@@ -42,7 +43,7 @@ class SnAp(ForwardSensitivity):
     summary: ClassVar[str] = "influence on what is reached in n steps; n = 1 the own unit, with spatial credit in depth"
 
     def __check_init__(self):
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
+        if not is_integer(self.n, 1):
             raise ValueError(f"`n` must be a positive number of steps, got {self.n!r}; 1 keeps the own unit")
 
     @property

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from onward.algorithms.base import Algorithm, Carry, Random, node_parameters, parameter_names, remembering_descendants
 from onward.algorithms.windows import in_chunks, sum_gradients, window_gradients
+from onward.integers import is_integer
 from onward.network import Network
 from onward.unroll import Rule, Window, contract
 
@@ -61,7 +62,7 @@ class UORO(Algorithm):
     stochastic: ClassVar[bool] = True
 
     def __check_init__(self):
-        if isinstance(self.chunk, bool) or not isinstance(self.chunk, int) or self.chunk < 1:
+        if not is_integer(self.chunk, 1):
             raise ValueError(f"`chunk` must be a positive number of steps, got {self.chunk!r}; 1 is as published")
 
     def init_memory(self, network: Network) -> Pair:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from onward.integers import is_integer
+
 State = PyTree  # every leaf [units, ...]
 PerUnit = float | Sequence[float] | np.ndarray | Array  # one number for all units, or one for each
 
@@ -188,7 +190,7 @@ def units(state: State) -> int:
 def positive_sizes(**sizes: int) -> None:
     """Raise a `ValueError` that names the first size which is not a positive integer."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not is_integer(size, 1):
             raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from onward.cells.base import FactoredCell, PerUnit, constant, per_unit, positive_sizes
 from onward.cells.surrogates import spike, surrogate_of
+from onward.integers import is_integer
 
 
 class Membrane(NamedTuple):
@@ -47,7 +48,7 @@ class _Spiking(FactoredCell):
                 raise ValueError(f"`{name}` must be positive and finite, got {getattr(self, name)}")
         if self.reset not in ("subtract", "zero"):
             raise ValueError(f"`reset` must be 'subtract' or 'zero', got {self.reset!r}")
-        if not isinstance(self.refractory, int) or isinstance(self.refractory, bool) or self.refractory < 0:
+        if not is_integer(self.refractory, 0):
             raise ValueError(f"`refractory` must be a number of steps, an integer from 0, got {self.refractory!r}")
         surrogate_of(self.surrogate)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onward.cli.errors import UsageError
+from onward.integers import is_integer
 
 CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None}
 
@@ -33,7 +34,7 @@ def parse(text: str, what: str, *, windowed: bool = False) -> Spec:
         if not windowed:
             raise UsageError(f"{what} {text!r} has a window (@{tail}), which only algorithms take; leave it out.")
         window = _value(tail)
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        if not is_integer(window, 1):
             raise UsageError(f"{what} {text!r}: the window after @ must be a positive number of steps, as in snap1@14.")
     name, _, arguments = body.partition(":")
     positional: list[Any] = []

@@ -1,16 +1,15 @@
 """The adding task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from onward.losses import squared_error
 from onward.sample import Sample
-from onward.tasks.base import Split, Task, at_least, batch_arguments, check_split, generator, in_batches, new_sample
+from onward.tasks.base import Generated, at_least, new_sample
 
 
-class Adding(Task):
+class Adding(Generated):
     """Add the two numbers that were marked, one in each half of the sequence.
 
     At each step a number drawn uniformly from [0, 1) and a marker; the marker is 1 at one random step of the first
@@ -28,23 +27,14 @@ class Adding(Task):
     name = "adding"
     primary = "mean_squared_error"
     higher_is_better = False
-    train_size = None
     input_size = 2
     output_size = 1
     loss = staticmethod(squared_error)
 
     def __init__(self, *, length: int = 200, evaluation_size: int = 1024):
         self.length = at_least(2, "each half needs a step to mark", length=length)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
-        self.options = {"length": self.length, "evaluation_size": self._size}
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        check_split(split)
-        return in_batches(self._draw(generator(split), self._size), batch_size)
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.options = {"length": self.length, "evaluation_size": self.evaluation_size}
 
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Squared error over all steps that have a loss."""
@@ -52,7 +42,7 @@ class Adding(Task):
         error = np.sum((np.asarray(output, np.float64) - np.asarray(target)) ** 2, axis=-1)
         return {"squared_error": float(error[asked].sum()), "count": float(asked.sum())}
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         rows, half = np.arange(batch), self.length // 2
         numbers = random.random((batch, self.length), np.float32)
         first = random.integers(0, half, batch)

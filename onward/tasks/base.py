@@ -82,6 +82,40 @@ class Task(abc.ABC):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
 
 
+class Generated(Task):
+    """A task whose sequences are drawn at random, without end.
+
+    **Class attribute.** `one_by_one`: whether the sequences of a split are drawn each from numbers of its own, so that
+    no more than a batch of them is in memory; else all at once.
+    """
+
+    train_size = None
+    one_by_one: ClassVar[bool] = False
+    evaluation_size: int
+
+    @abc.abstractmethod
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
+        """So many sequences from these random numbers."""
+
+    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
+        seed, step, batch_size = batch_arguments(seed, step, batch_size)
+        return self.draw(generator("train", seed, step), batch_size)
+
+    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
+        check_split(split)
+        batch_size = at_least(1, "put at least one sequence in a batch", batch_size=batch_size)
+        if not self.one_by_one:
+            return in_batches(self.draw(generator(split), self.evaluation_size), batch_size)
+        return self._one_by_one(split, batch_size)
+
+    def _one_by_one(self, split, batch_size):
+        for start in range(0, self.evaluation_size, batch_size):
+            numbers = range(start, min(start + batch_size, self.evaluation_size))
+            drawn = [self.draw(generator(split, 0, number), 1) for number in numbers]
+            parts = zip(*((one.input, one.target, one.weight) for one in drawn), strict=True)
+            yield new_sample(*map(np.concatenate, parts))
+
+
 def at_least(minimum: int, remedy: str, **option: Any) -> int:
     """The one integer passed by name, if it is at least `minimum`; otherwise a `ValueError` that ends with `remedy`."""
     ((name, value),) = option.items()

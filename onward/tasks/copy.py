@@ -1,26 +1,15 @@
 """The copy task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from onward.losses import cross_entropy
 from onward.sample import Sample
-from onward.tasks.base import (
-    Split,
-    Task,
-    accuracy_where_asked,
-    at_least,
-    batch_arguments,
-    check_split,
-    generator,
-    in_batches,
-    new_sample,
-)
+from onward.tasks.base import Generated, accuracy_where_asked, at_least, new_sample
 
 
-class Copy(Task):
+class Copy(Generated):
     """Repeat a string of random symbols after a delay.
 
     A sequence is `length` symbols, `delay` blanks, a cue, and `length - 1` more blanks; from the cue on, the symbols
@@ -40,37 +29,28 @@ class Copy(Task):
     name = "copy"
     primary = "accuracy"
     higher_is_better = True
-    train_size = None
     loss = staticmethod(cross_entropy)
 
     def __init__(self, *, length: int = 10, symbols: int = 8, delay: int = 20, evaluation_size: int = 1024):
         self._symbols = at_least(2, "one symbol leaves nothing to remember", symbols=symbols)
         self._string = at_least(1, "give at least one symbol to repeat", length=length)
         self._delay = at_least(0, "0 asks for the symbols at once", delay=delay)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
         self.options = {
             "length": self._string,
             "symbols": self._symbols,
             "delay": self._delay,
-            "evaluation_size": self._size,
+            "evaluation_size": self.evaluation_size,
         }
         self.input_size = self._symbols + 2
         self.output_size = self._symbols
         self.length = 2 * self._string + self._delay
 
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        check_split(split)
-        return in_batches(self._draw(generator(split), self._size), batch_size)
-
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Accuracy over all recalled symbols."""
         return accuracy_where_asked(output, target, weight)
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         blank, cue = self._symbols, self._symbols + 1
         recall = self.length - self._string
         string = random.integers(self._symbols, size=(batch, self._string))

@@ -1,26 +1,15 @@
 """The delayed XOR task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from onward.losses import cross_entropy
 from onward.sample import Sample
-from onward.tasks.base import (
-    Split,
-    Task,
-    accuracy_where_asked,
-    at_least,
-    batch_arguments,
-    check_split,
-    generator,
-    in_batches,
-    new_sample,
-)
+from onward.tasks.base import Generated, accuracy_where_asked, at_least, new_sample
 
 
-class DelayedXOR(Task):
+class DelayedXOR(Generated):
     """Say, after a delay, whether two bits shown at random times differ.
 
     The two bits are shown at two different random steps of the first `presentation`; `delay` silent steps follow, then
@@ -37,7 +26,6 @@ class DelayedXOR(Task):
     name = "delayed-xor"
     primary = "accuracy"
     higher_is_better = True
-    train_size = None
     input_size = 2
     output_size = 2
     loss = staticmethod(cross_entropy)
@@ -45,23 +33,19 @@ class DelayedXOR(Task):
     def __init__(self, *, delay: int = 20, presentation: int = 10, evaluation_size: int = 1024):
         self._delay = at_least(0, "0 asks right after the presentation", delay=delay)
         self._presentation = at_least(2, "each bit needs a step of its own", presentation=presentation)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
-        self.options = {"delay": self._delay, "presentation": self._presentation, "evaluation_size": self._size}
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.options = {
+            "delay": self._delay,
+            "presentation": self._presentation,
+            "evaluation_size": self.evaluation_size,
+        }
         self.length = self._presentation + self._delay + 1
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        check_split(split)
-        return in_batches(self._draw(generator(split), self._size), batch_size)
 
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Accuracy at the step that asks."""
         return accuracy_where_asked(output, target, weight)
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         rows = np.arange(batch)
         bits = random.integers(2, size=(batch, 2))
         first = random.integers(self._presentation, size=batch)

@@ -1,17 +1,16 @@
 """The evidence accumulation task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from onward.losses import cross_entropy
 from onward.sample import Sample
-from onward.tasks.base import Split, Task, at_least, batch_arguments, between, generator, new_sample
-from onward.tasks.spikes import accuracy_of_decisions, one_by_one, poisson_spikes, spike_probability
+from onward.tasks.base import Generated, at_least, between, new_sample
+from onward.tasks.spikes import accuracy_of_decisions, poisson_spikes, spike_probability
 
 
-class EvidenceAccumulation(Task):
+class EvidenceAccumulation(Generated):
     """Say after a delay on which side there were more cues.
 
     A rodent runs along a corridor with `cues` cues at its left or right, and after a delay must turn to the side that
@@ -35,7 +34,7 @@ class EvidenceAccumulation(Task):
     name = "evidence-accumulation"
     primary = "accuracy"
     higher_is_better = True
-    train_size = None
+    one_by_one = True
     output_size = 2
     loss = staticmethod(cross_entropy)
 
@@ -64,7 +63,7 @@ class EvidenceAccumulation(Task):
         self._probability = spike_probability(1, rate=rate)
         self._noise = spike_probability(0, background=background)
         self._bias = between(0.5, 1, "0.5 favours no side and 1 shows all cues at one", bias=bias)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
         self.options = {
             "cues": self._cues,
             "cue_length": self._cue_length,
@@ -75,23 +74,16 @@ class EvidenceAccumulation(Task):
             "rate": float(rate),
             "background": float(background),
             "bias": self._bias,
-            "evaluation_size": self._size,
+            "evaluation_size": self.evaluation_size,
         }
         self.input_size = 4 * self._neurons
         self.length = self._cues * (self._gap + self._cue_length) + self._delay + self._recall
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        return one_by_one(self._draw, split, self._size, batch_size)
 
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Accuracy of the mean output over the recall."""
         return accuracy_of_decisions(output, target, weight, self._recall)
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         likely = random.integers(2, size=(batch, 1))
         sides = np.where(random.random((batch, self._cues)) < self._bias, likely, 1 - likely)
         starts = self._gap + np.arange(self._cues) * (self._gap + self._cue_length)

@@ -1,6 +1,6 @@
 """The pattern generation task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,13 +8,13 @@ from jaxtyping import Float
 
 from onward.losses import squared_error
 from onward.sample import Sample
-from onward.tasks.base import Split, Task, at_least, batch_arguments, generator, new_sample
-from onward.tasks.spikes import one_by_one, poisson_spikes, spike_probability
+from onward.tasks.base import Generated, at_least, generator, new_sample
+from onward.tasks.spikes import poisson_spikes, spike_probability
 
 CYCLES = (1, 2, 3, 5)  # of each sinusoid in a sequence; Hz in a sequence of a second
 
 
-class PatternGeneration(Task):
+class PatternGeneration(Generated):
     """Produce one fixed curve, a sum of four sinusoids, from input that only tells the time.
 
     For output k and time t = 0 ... T-1, with amplitudes a in [1/2, 2) and phases p drawn once for a task,
@@ -38,7 +38,7 @@ class PatternGeneration(Task):
     name = "pattern-generation"
     primary = "normalised_mean_squared_error"
     higher_is_better = False
-    train_size = None
+    one_by_one = True
     loss = staticmethod(squared_error)
 
     def __init__(
@@ -59,7 +59,7 @@ class PatternGeneration(Task):
         self._neurons = at_least(1, "a population has at least one neuron", neurons=neurons)
         self._probability = spike_probability(1, rate=rate)
         self._pattern = at_least(0, "choose a seed of 0 or more", pattern=pattern)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
         self.options = {
             "length": self.length,
             "outputs": self.output_size,
@@ -67,19 +67,12 @@ class PatternGeneration(Task):
             "neurons": self._neurons,
             "rate": float(rate),
             "pattern": self._pattern,
-            "evaluation_size": self._size,
+            "evaluation_size": self.evaluation_size,
         }
         self.input_size = self._groups * self._neurons
         self._target = self._curves(generator("target", self._pattern))
         active = np.arange(self.length) * self._groups // self.length
         self._clock = self._probability * np.eye(self._groups, dtype=np.float32)[active]
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        return one_by_one(self._draw, split, self._size, batch_size)
 
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Squared error, and the target's squared distance to its mean over time, over all steps and outputs."""
@@ -102,7 +95,7 @@ class PatternGeneration(Task):
         curves = (amplitude * np.sin(angle + phase)).sum(axis=-1)
         return (curves / np.abs(curves).max(axis=0)).astype(np.float32)
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         spikes = poisson_spikes(random, np.repeat(self._clock[None], batch, axis=0), self._neurons)
         weight = np.full((batch, self.length), 1 / self.length, np.float32)
         return new_sample(spikes, np.repeat(self._target[None], batch, axis=0), weight)

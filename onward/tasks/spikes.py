@@ -1,13 +1,11 @@
-"""What tasks with spiking input share: Poisson spikes, sequences drawn one by one, decisions over many steps."""
+"""What tasks with spiking input share: Poisson spikes, decisions over many steps."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from onward.sample import Sample
-from onward.tasks.base import Split, at_least, between, check_split, correct_predictions, generator, new_sample
+from onward.tasks.base import between, correct_predictions
 
 STEPS_PER_SECOND = 1000  # a step is a millisecond, in which a neuron spikes at most once
 
@@ -23,25 +21,6 @@ def poisson_spikes(
     """Independent spikes, 0 or 1, of `neurons` neurons in each group, one group's after another's."""
     expected = np.repeat(probability.astype(np.float32), neurons, axis=-1)
     return (random.random(expected.shape, np.float32) < expected).astype(np.float32)
-
-
-def one_by_one(
-    draw: Callable[[np.random.Generator, int], Sample], split: Split, size: int, batch_size: int
-) -> Iterator[Sample]:
-    """The `size` sequences of a split in batches, each drawn from numbers of its own.
-
-    So they are the same whatever the batch size, and no more than a batch of them is in memory.
-    """
-    check_split(split)
-    batch_size = at_least(1, "put at least one sequence in a batch", batch_size=batch_size)
-    return _one_by_one(draw, split, size, batch_size)
-
-
-def _one_by_one(draw, split, size, batch_size):
-    for start in range(0, size, batch_size):
-        drawn = [draw(generator(split, 0, index), 1) for index in range(start, min(start + batch_size, size))]
-        parts = zip(*((one.input, one.target, one.weight) for one in drawn), strict=True)
-        yield new_sample(*map(np.concatenate, parts))
 
 
 def accuracy_of_decisions(output: Any, target: Any, weight: Any, steps: int) -> dict[str, float]:

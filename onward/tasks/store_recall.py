@@ -1,17 +1,16 @@
 """The store-recall task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from onward.losses import cross_entropy
 from onward.sample import Sample
-from onward.tasks.base import Split, Task, at_least, batch_arguments, generator, new_sample
-from onward.tasks.spikes import accuracy_of_decisions, one_by_one, poisson_spikes, spike_probability
+from onward.tasks.base import Generated, at_least, new_sample
+from onward.tasks.spikes import accuracy_of_decisions, poisson_spikes, spike_probability
 
 
-class StoreRecall(Task):
+class StoreRecall(Generated):
     """Keep the bit that is shown with a store command until a recall command asks for it.
 
     Symbols follow each other, each of `symbol` steps. All but the recalls show a random bit, one population for 0 and
@@ -34,7 +33,7 @@ class StoreRecall(Task):
     name = "store-recall"
     primary = "accuracy"
     higher_is_better = True
-    train_size = None
+    one_by_one = True
     output_size = 2
     loss = staticmethod(cross_entropy)
 
@@ -55,7 +54,7 @@ class StoreRecall(Task):
         self._pairs = at_least(1, "ask at least once", pairs=pairs)
         self._neurons = at_least(1, "a population has at least one neuron", neurons=neurons)
         self._probability = spike_probability(1, rate=rate)
-        self._size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
+        self.evaluation_size = at_least(1, "give at least one sequence to evaluate on", evaluation_size=evaluation_size)
         self.options = {
             "symbol": self._symbol,
             "min_delay": self._min_delay,
@@ -63,23 +62,16 @@ class StoreRecall(Task):
             "pairs": self._pairs,
             "neurons": self._neurons,
             "rate": float(rate),
-            "evaluation_size": self._size,
+            "evaluation_size": self.evaluation_size,
         }
         self.input_size = 4 * self._neurons
         self.length = self._pairs * (self._max_delay + 2) * self._symbol
-
-    def train_batch(self, seed: int, step: int, batch_size: int) -> Sample:
-        seed, step, batch_size = batch_arguments(seed, step, batch_size)
-        return self._draw(generator("train", seed, step), batch_size)
-
-    def evaluation(self, split: Split, batch_size: int) -> Iterator[Sample]:
-        return one_by_one(self._draw, split, self._size, batch_size)
 
     def metrics(self, output: Any, target: Any, weight: Any) -> dict[str, float]:
         """Accuracy of the mean output over each recall."""
         return accuracy_of_decisions(output, target, weight, self._symbol)
 
-    def _draw(self, random: np.random.Generator, batch: int) -> Sample:
+    def draw(self, random: np.random.Generator, batch: int) -> Sample:
         stretch = self._max_delay + 2
         bits = random.integers(2, size=(batch, self._pairs, stretch))
         delay = random.integers(self._min_delay, self._max_delay + 1, size=(batch, self._pairs, 1))
