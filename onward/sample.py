@@ -3,7 +3,9 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
 
@@ -38,6 +40,11 @@ class Sample(eqx.Module):
     def length(self) -> int:
         """Number of time steps."""
         return self.weight.shape[-1]
+
+    def cut(self, start: Any, length: int) -> "Sample":
+        """A stretch of `length` steps from `start`, which may be traced."""
+        axis = self.weight.ndim - 1
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, length, axis), self)
 
 
 class Estimate(eqx.Module):

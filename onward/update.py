@@ -108,8 +108,9 @@ def make_update(
 
     def learn(state, way, batch, start, size):
         static, loss, ends = way
-        piece = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, 1), batch)
-        done, estimate, found = descend(Progress(state.parameters, state.optimizer, state.carry), static, loss, piece)
+        done, estimate, found = descend(
+            Progress(state.parameters, state.optimizer, state.carry), static, loss, batch.cut(start, size)
+        )
         answer = None
         if ends is not None:
             at = jnp.clip(ends - start, 0, size - 1)

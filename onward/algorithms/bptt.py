@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from onward.algorithms.base import Algorithm, Carry
-from onward.algorithms.windows import window_gradients
+from onward.algorithms.windows import in_a_row, window_gradients
 from onward.integers import is_integer
 from onward.network import Network
 from onward.sample import Sample
@@ -66,11 +66,8 @@ def _checkpointed(network: Network, loss, states, window: Sample, size: int):
     """Forward over segments keeping the state each starts from, then backward over them, relinearising each."""
     count, rest = divmod(window.length, size)
 
-    def cut(start, length):
-        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, length, axis=1), window)
-
     def forward(states, start):
-        piece = cut(start, size)
+        piece = window.cut(start, size)
 
         def step(states, at):
             input, reset = at
@@ -84,13 +81,13 @@ def _checkpointed(network: Network, loss, states, window: Sample, size: int):
     last, kept = lax.scan(forward, states, starts)
     if rest:
         gradients, errors, final, value, tail = window_gradients(
-            network, Rule(), loss, last, cut(count * size, rest), {}
+            network, Rule(), loss, last, window.cut(count * size, rest), {}
         )
     else:
         shapes = jax.eval_shape(
             lambda s, w: window_gradients(network, Rule(), loss, s, w, {}),
             jax.tree.map(lambda k: k[0], kept),
-            cut(0, size),
+            window.cut(0, size),
         )
         gradients, errors, _, value, tail = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         final = last
@@ -98,11 +95,13 @@ def _checkpointed(network: Network, loss, states, window: Sample, size: int):
     def backward(carry, inputs):
         gradients, errors, value = carry
         start, states = inputs
-        more, errors, _, extra, output = window_gradients(network, Rule(), loss, states, cut(start, size), errors)
+        more, errors, _, extra, output = window_gradients(
+            network, Rule(), loss, states, window.cut(start, size), errors
+        )
         return (jax.tree.map(jnp.add, gradients, more), errors, value + extra), output
 
     (gradients, _, value), outputs = lax.scan(backward, (gradients, errors, value), (starts, kept), reverse=True)
-    outputs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape((leaf.shape[1], -1, *leaf.shape[3:])), outputs)
+    outputs = in_a_row(outputs)
     if rest:
         outputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), outputs, tail)
     return Carry(final, {}), gradients, value, outputs

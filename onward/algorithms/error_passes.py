@@ -65,7 +65,7 @@ class Plan:
 
     def cut(self, stretch):
         """The inputs, targets and weights of a stretch; made for a chunk at a time, so that no more is in memory."""
-        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, *stretch, axis=1), self.window)
+        return self.window.cut(*stretch)
 
     def span(self, sizes, leaf, states, stretch, edges, goal) -> tuple[Any, Any]:
         """Pursue `goal` over a stretch of the window, in pieces of `sizes[0]` steps, and those in pieces of the next.

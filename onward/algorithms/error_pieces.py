@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from onward.algorithms.windows import in_a_row
+
 
 class Edge(NamedTuple):
     """Errors eps at the start and at the end of a piece of the window, in blocks [batch, blocks, size].
@@ -103,7 +105,7 @@ def stacked(results):
 def joined(results):
     """Outputs [batch, time, ...] of all pieces as one."""
     full, last = results
-    full = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape((a.shape[1], -1, *a.shape[3:])), full)
+    full = in_a_row(full)
     return last if full is None else full if last is None else jax.tree.map(lambda a, b: _after(a, b, 1), full, last)
 
 

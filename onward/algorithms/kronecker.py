@@ -23,7 +23,15 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from onward.algorithms.base import Carry, Random, parameter_names, remembering_descendants
-from onward.algorithms.sensitivity import Influence, add_carried, advance, blocks, init_influence, sweep_rows
+from onward.algorithms.sensitivity import (
+    Influence,
+    add_carried,
+    advance,
+    blocks,
+    init_influence,
+    of_sources,
+    sweep_rows,
+)
 from onward.algorithms.windows import sum_gradients
 from onward.cells.base import Cell, FactoredCell, summed_leaves
 from onward.jacobian import as_matrix
@@ -78,7 +86,7 @@ def init_products(network: Network, rank: int) -> Products:
         outputs = jax.eval_shape(lambda v, n=node, p=product: _act(n, p.part, v), jax.ShapeDtypeStruct((size,), dtype))
         left[product.name] = jnp.zeros((rank, rows, outputs.size), dtype)
         right[product.name] = jnp.zeros((rank, size), dtype)
-    return Products(left, right, _without(init_influence(network, RULE), found))
+    return Products(left, right, of_sources(init_influence(network, RULE), {product.node for product in found}, False))
 
 
 def run_step(
@@ -220,12 +228,6 @@ def _filled(tree, seed):
 def _cells(network, source):
     """Cells that hold the influence of a node, in the network's order."""
     return tuple(cell for cell, sources in blocks(network, RULE).items() if source in sources)
-
-
-def _without(influence, found):
-    nodes = {product.node for product in found}
-    kept = {cell: {s: block for s, block in held.items() if s not in nodes} for cell, held in influence.items()}
-    return {cell: held for cell, held in kept.items() if held}
 
 
 def _flat(array, axes):

@@ -33,6 +33,7 @@ from onward.algorithms.sensitivity import (
     apply_batch,
     immediate,
     init_influence,
+    of_sources,
     sweep_rows,
 )
 from onward.algorithms.windows import sum_gradients
@@ -90,7 +91,7 @@ def run_step(
     """A window of one step, which enters the log."""
     influence, log, count = catch_up(network, rule, carry.memory, when_full=True)
     sources = lazy_sources(network, rule)
-    kept, eager = (_select(influence, sources, of) for of in (True, False))
+    kept, eager = (of_sources(influence, sources, of) for of in (True, False))
     linear = Window(network, rule, carry.states, window.input, window.reset)
     gradients, errors, value = sum_gradients(network, linear, loss, window, {})
     gradients = add_carried(network, rule, gradients, errors, eager)
@@ -108,7 +109,7 @@ def run_step(
 def catch_up(network: Network, rule: Rule, memory: Postponed, *, when_full: bool = False) -> Postponed:
     """Equation (3) and an empty log; `when_full` leaves a log that has room as it is."""
     influence, log, count = memory
-    kept = _select(influence, lazy_sources(network, rule), True)
+    kept = of_sources(influence, lazy_sources(network, rule), True)
     if not kept:
         return memory
 
@@ -202,7 +203,7 @@ def _enter(network, linear, kept):
 
 def _empty_step(network, rule, influence):
     """Zeros like the `Step` of one sequence."""
-    kept = _select(influence, lazy_sources(network, rule), True)
+    kept = of_sources(influence, lazy_sources(network, rule), True)
     states = {cell: as_matrix(network.initial_state()[cell]) for cell in kept}
     pair = lambda cell, other: jnp.zeros((*states[cell].shape, *states[other].shape), states[cell].dtype)  # noqa: E731
     transition = {c: {below: pair(c, below) for below in kept if below in network.ancestors(c)} for c in kept}
@@ -221,9 +222,3 @@ def _reader(network, rule, influence, log):
 
 def _flat(step):
     return jax.vmap(lambda step: ravel_pytree(step)[0])(step)
-
-
-def _select(influence, sources, of):
-    """The blocks that are of `sources`, or those that are not."""
-    chosen = {cell: {s: b for s, b in held.items() if (s in sources) == of} for cell, held in influence.items()}
-    return {cell: held for cell, held in chosen.items() if held}

@@ -9,10 +9,10 @@ from jax import lax
 from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, remembering_descendants
-from onward.algorithms.windows import chunk_length, in_chunks
+from onward.algorithms.windows import chunk_length, in_chunks, mean_loss
 from onward.integers import is_integer
 from onward.network import Network
-from onward.unroll import Rule, Window, step_losses, swap
+from onward.unroll import Rule, Window, swap
 
 
 class History(eqx.Module):
@@ -78,10 +78,7 @@ class NthOrder(Algorithm):
             begins = jnp.pad(window.reset, [(0, 0), (self.n, 0)])[:, 1:]
             valid = valid * jnp.pad(~begins, [(0, 0), (0, 1)], constant_values=True)
 
-        def total(output):
-            return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
-
-        value, pull = jax.vjp(total, linear.output)
+        value, pull = jax.vjp(lambda output: mean_loss(loss, output, window), linear.output)
         at_output = jax.tree.map(
             lambda e: jnp.pad(e, [(0, 0), (self.n, 0)] + [(0, 0)] * (e.ndim - 2)), pull(jnp.ones_like(value))[0]
         )

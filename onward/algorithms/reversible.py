@@ -10,11 +10,11 @@ from jax import lax
 from jaxtyping import PyTree
 
 from onward.algorithms.base import Algorithm, Carry, node_parameters
-from onward.algorithms.windows import chunk_length, window_gradients
+from onward.algorithms.windows import chunk_length, in_a_row, mean_loss, window_gradients
 from onward.cells.base import Cell, factor, factor_inverse
 from onward.integers import is_integer
 from onward.network import INPUT, Network, gather
-from onward.unroll import Rule, in_time_and_batch, step_losses, swap
+from onward.unroll import Rule, in_time_and_batch, swap
 
 
 class ReversibleBPTT(Algorithm):
@@ -85,12 +85,6 @@ class ReversibleBPTT(Algorithm):
         count, rest = divmod(window.length, size)
         stored = min(self.checkpoints + 1, count)
 
-        def cut(start, length):
-            return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, length, axis=1), window)
-
-        def total(outputs, piece):
-            return jnp.mean(jnp.sum(step_losses(loss, outputs, piece.target, piece.weight), axis=1))
-
         def place(index):
             """Where the state before this chunk is stored, and whether it is."""
             where = index * stored // count
@@ -101,14 +95,14 @@ class ReversibleBPTT(Algorithm):
             where, here = place(index)
             where = jnp.where(here, where, stored)
             kept = jax.tree.map(lambda all, leaf: all.at[where].set(leaf, mode="drop"), kept, states)
-            piece = cut(index * size, size)
+            piece = window.cut(index * size, size)
             states, outputs = _walk(network, _onward, states, piece.input)
-            return (index + 1, states, kept, value + total(outputs, piece).astype(value.dtype)), outputs
+            return (index + 1, states, kept, value + mean_loss(loss, outputs, piece).astype(value.dtype)), outputs
 
         def backward(step, carry):
             gradients, errors, states = carry
             index = count - 1 - step
-            piece, (where, here) = cut(index * size, size), place(index)
+            piece, (where, here) = window.cut(index * size, size), place(index)
             states, _ = _walk(network, _back, states, piece.input)
             states = jax.tree.map(lambda all, leaf: jnp.where(here, all[where], leaf), kept, states)
             more, errors, *_ = window_gradients(network, Rule(), loss, states, piece, errors)
@@ -117,11 +111,11 @@ class ReversibleBPTT(Algorithm):
         kept = jax.tree.map(lambda leaf: jnp.zeros((stored, *leaf.shape), leaf.dtype), carry.states)
         start = 0, carry.states, kept, jnp.zeros((), window.weight.dtype)
         (_, last, kept, value), outputs = lax.scan(forward, start, length=count)
-        outputs = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape((a.shape[1], -1, *a.shape[3:])), outputs)
+        outputs = in_a_row(outputs)
         gradients = jax.tree.map(jnp.zeros_like, node_parameters(network))
         final, errors = last, jax.tree.map(jnp.zeros_like, last)
         if rest:
-            piece = cut(count * size, rest)
+            piece = window.cut(count * size, rest)
             gradients, errors, final, extra, tail = window_gradients(network, Rule(), loss, last, piece, {})
             value = value + extra.astype(value.dtype)
             outputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), outputs, tail)

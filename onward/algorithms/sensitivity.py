@@ -17,7 +17,7 @@ the shape of the parameters, once per state component: [components, *parameter].
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar, Literal
 
 import jax
@@ -74,6 +74,12 @@ def blocks(network: Network, rule: Rule) -> dict[str, tuple[str, ...]]:
             sources = network.ancestors(cell) if rule.depth == "all" else {cell}
             result[cell] = tuple(name for name, _ in network.edges if name in sources & with_parameters)
     return result
+
+
+def of_sources(influence: Influence, sources: Collection[str], of: bool) -> Influence:
+    """The blocks that are of `sources`, or those that are not."""
+    chosen = {cell: {s: b for s, b in held.items() if (s in sources) == of} for cell, held in influence.items()}
+    return {cell: held for cell, held in chosen.items() if held}
 
 
 def init_influence(network: Network, rule: Rule) -> Influence:

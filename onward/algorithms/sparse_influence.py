@@ -21,12 +21,21 @@ from jaxtyping import Array, Float, PyTree
 
 from onward.algorithms.base import Carry, node_parameters
 from onward.algorithms.pattern import Pattern, pattern
-from onward.algorithms.sensitivity import Influence, add_carried, advance, immediate, init_influence, sweep_rows
+from onward.algorithms.sensitivity import (
+    Influence,
+    add_carried,
+    advance,
+    immediate,
+    init_influence,
+    of_sources,
+    sweep_rows,
+)
+from onward.algorithms.windows import mean_loss
 from onward.cells.base import Cell
 from onward.jacobian import as_matrix
 from onward.network import INPUT, Network, gather
 from onward.sample import Sample
-from onward.unroll import Rule, Window, step_losses, swap
+from onward.unroll import Rule, Window, swap
 
 RULE = Rule()
 
@@ -45,9 +54,7 @@ def init_sparse(network: Network, n: int) -> Sparse:
     for name, support in supports.items():
         dtype = jax.tree.leaves(eqx.filter(network.nodes[name], eqx.is_inexact_array))[0].dtype
         kept[name] = jnp.zeros((*support.rows.shape, support.entries.shape[1]), dtype)
-    influence = init_influence(network, RULE)
-    whole = {cell: {s: block for s, block in held.items() if s not in supports} for cell, held in influence.items()}
-    return Sparse(kept, {cell: held for cell, held in whole.items() if held})
+    return Sparse(kept, of_sources(init_influence(network, RULE), supports, False))
 
 
 def run_step(
@@ -176,7 +183,7 @@ def _errors(network, loss, before, after, window, structure):
                 states = states | {name: jax.vmap(node.transition)(before[name], read_own, read)}
             values[name] = jax.vmap(node.emit)(states[name])
         output = jax.tree.map(lambda leaf: leaf[:, None], values[network.output])
-        return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
+        return mean_loss(loss, output, window)
 
     states = {name: after[name] for name in structure.rows}
     value, (gradients, errors) = jax.value_and_grad(total, argnums=(0, 1))(parameters, states)

@@ -33,16 +33,13 @@ def in_chunks(
 
     run = jax.jit(run)  # so that finding the shapes and the loop share one trace
 
-    def cut(start, size):
-        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size, axis=1), window)
-
     def advance(state, start, size):
         carry, gradients, value, outputs = state
-        carry, more, extra, output = run(carry, cut(start, size))
+        carry, more, extra, output = run(carry, window.cut(start, size))
         write = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)  # noqa: E731
         return carry, jax.tree.map(jnp.add, gradients, more), value + extra, jax.tree.map(write, outputs, output)
 
-    shapes = jax.eval_shape(lambda c, w: run(c, w)[1:], carry, cut(0, length))
+    shapes = jax.eval_shape(lambda c, w: run(c, w)[1:], carry, window.cut(0, length))
     gradients, value = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
     outputs = jax.tree.map(lambda s: jnp.zeros((s.shape[0], total, *s.shape[2:]), s.dtype), shapes[2])
     state = carry, gradients, value, outputs
@@ -77,6 +74,16 @@ def restarted(algorithm: Algorithm, network: Network, carry: Carry, reset: Bool[
     return Carry(states, jax.vmap(begin)(memory, reset))
 
 
+def mean_loss(loss: Callable, output: PyTree, window: Sample) -> Array:
+    """The mean over a batch of the sum over its steps of weight times loss."""
+    return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
+
+
+def in_a_row(outputs: PyTree) -> PyTree:
+    """Outputs of pieces [piece, batch, time, ...] one after the other: [batch, time, ...]."""
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape((a.shape[1], -1, *a.shape[3:])), outputs)
+
+
 def window_gradients(network, rule, loss, states, window, at_final):
     """Gradient by node, errors at the states before the window, states after it, loss and outputs.
 
@@ -93,10 +100,7 @@ def sum_gradients(network, linear, loss, window, at_final, beyond=None, sweep=No
     `at_final` and `beyond` are as in `Window.sweep`; or else `sweep(linear, at_output)` takes its place.
     """
 
-    def total(output):
-        return jnp.mean(jnp.sum(step_losses(loss, output, window.target, window.weight), axis=1))
-
-    value, pull = jax.vjp(total, linear.output)
+    value, pull = jax.vjp(lambda output: mean_loss(loss, output, window), linear.output)
     at_output = pull(jnp.ones_like(value))[0]
     errors = sweep(linear, at_output) if sweep else linear.sweep(at_output, at_final, beyond)
     gradients = jax.tree.map(jnp.zeros_like, node_parameters(network)) | errors.parameters
