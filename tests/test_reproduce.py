@@ -355,11 +355,13 @@ def test_images_are_learnt_by_every_method(tmp_path, monkeypatch):
     assert len({row["loss"] for row in rows}) == 4
     assert (tmp_path / "auxiliary-loss.png").exists()
     known = [
-        row | {"accuracy": share, "steps": 4, "batch_seconds": 1}
-        for row, share in zip(rows, (0.3, 0.1, 0.4, 0.2), strict=True)
+        row | {"accuracy": share, "loss": loss, "steps": 4, "batch_seconds": 1}
+        for row, share, loss in zip(rows, (0.3, 0.0, 0.4, 0.2), (1.0, float("nan"), 1.0, 1.0), strict=True)
     ]
-    order = "windows, no regulariser (40.0%); BPTT (30.0%); FPTT (20.0%); BPTT, auxiliary loss (10.0%)"
-    assert f"from best to worst: {order}." in AuxiliaryLoss().describe(known)
+    order = "windows, no regulariser (40.0%); BPTT (30.0%); FPTT (20.0%); BPTT, auxiliary loss (diverged)"
+    text = AuxiliaryLoss().describe(known)
+    assert f"from best to worst: {order}." in text
+    assert "| BPTT, auxiliary loss | 4 | diverged | " in text
 
 
 def test_missing_data_are_named_with_the_remedy(tmp_path, monkeypatch, capsys):

@@ -124,22 +124,29 @@ class Images(Study):
         }
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
-        tasks = list(dict.fromkeys(row["task"] for row in rows))
-        figure, axes = panels(1, len(tasks), 3.2)
-        for axis, task in zip(axes[0], tasks, strict=True):
-            for row in (row for row in rows if row["task"] == task):
+        """A panel for each task; where there are several algorithms, for each of them and each cell."""
+        apart = ("task", "cell", "algorithm") if len(self.algorithms) > 1 else ("task",)
+        places = list(dict.fromkeys(tuple(row[key] for key in apart) for row in rows))
+        columns = min(3, len(places))
+        figure, axes = panels(-(-len(places) // columns), columns, 3.2)
+        for axis, place in zip(axes.flat, places, strict=False):
+            for row in (row for row in rows if tuple(row[key] for key in apart) == place):
                 curve = [100 * value for value in read_curve(row)]
                 colour = COLOURS[self.methods.index(row["method"]) % len(COLOURS)]
-                kinds = [(cell, algorithm) for cell in self.cells for algorithm in self.algorithms]
-                dash = DASHES[kinds.index((row["cell"], row["algorithm"])) % len(DASHES)]
-                label = ", ".join(_names(row, self.cells, self.algorithms))
-                places = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["steps"]
-                axis.plot(places, curve, color=colour, linestyle=dash, label=label)
-            axis.set_title(task, fontsize=9)
+                dash = "-" if len(apart) > 1 else DASHES[self.cells.index(row["cell"]) % len(DASHES)]
+                names = [row["method"]] if len(apart) > 1 else _names(row, self.cells, self.algorithms)
+                at = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["steps"]
+                label = ", ".join(names) + (" (diverged)" if np.isnan(row["loss"]) else "")
+                axis.plot(at, curve, color=colour, linestyle=dash, label=label)
+            axis.set_title(", ".join(place), fontsize=9)
             axis.set_xlabel("batches")
             axis.set_ylabel("validation accuracy, %")
             axis.tick_params(length=0)
             axis.legend(fontsize=7.5, frameon=False)
+        lowest, highest = zip(*(axis.get_ylim() for axis in axes.flat[: len(places)]), strict=True)
+        for axis in axes.flat:
+            axis.set_ylim(min(lowest), max(highest))
+            axis.set_visible(axis in axes.flat[: len(places)])
         return {self.name: figure}
 
     def describe(self, rows: Sequence[Row]) -> str:
@@ -149,12 +156,15 @@ class Images(Study):
             known = PUBLISHED.get((row["task"], row["cell"], row["method"])) if row["algorithm"] == "BPTT" else None
             names = " | ".join(row[key] for key in ("task", "cell", "algorithm", "method"))
             paper = f"{known:.2f} % in 200 epochs" if known else ""
-            figures = f"{row['steps']:,} | {row['accuracy']:.2%} | {paper} | {row['batch_seconds']:.3f}"
+            lost = np.isnan(row["loss"])
+            accuracy, seconds = ("diverged", "") if lost else (f"{row['accuracy']:.2%}", f"{row['batch_seconds']:.3f}")
+            figures = f"{row['steps']:,} | {accuracy} | {paper} | {seconds}"
             lines.append(f"| {names} | {figures} |")
         for task in dict.fromkeys(row["task"] for row in rows):
             ranked = sorted((row for row in rows if row["task"] == task), key=lambda row: -row["accuracy"])
             names = (", ".join(_names(row, self.cells, self.algorithms)) for row in ranked)
-            order = "; ".join(f"{name} ({row['accuracy']:.1%})" for name, row in zip(names, ranked, strict=True))
+            found = ("diverged" if np.isnan(row["loss"]) else f"{row['accuracy']:.1%}" for row in ranked)
+            order = "; ".join(f"{name} ({value})" for name, value in zip(names, found, strict=True))
             lines.append(f"\n{task}, from best to worst: {order}.")
         return "\n".join(lines) + (
             "\n\nFPTT: running variant, alpha 0.1, beta 0.5, losses at the ends of windows. The learning rate falls to "
