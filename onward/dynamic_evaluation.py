@@ -15,6 +15,7 @@ from onward.network import Network
 from onward.sample import Sample
 from onward.tasks.base import Split, Task
 from onward.unroll import step_losses
+from onward.update import Progress, make_descent
 
 
 def evaluate(
@@ -40,19 +41,19 @@ def evaluate(
     algorithm = BPTT() if algorithm is None else algorithm
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
 
-    @jax.jit
-    def learn(parameters, memory, carry, batch):
-        network = eqx.combine(parameters, static)
-        carry, estimate = algorithm.run(network, task.loss, carry, batch)
-        losses = step_losses(task.loss, estimate.output, batch.target, jnp.ones_like(batch.weight))
-        updates, memory = optimizer.update(jax.tree.map(jnp.conj, estimate.gradient), memory, parameters)
-        return optax.apply_updates(parameters, updates), memory, carry, losses
+    descend = make_descent(algorithm, optimizer)
 
-    memory, carry, sums = optimizer.init(parameters), None, {}
+    @jax.jit
+    def learn(progress, batch):
+        progress, estimate, _ = descend(progress, static, task.loss, batch)
+        return progress, step_losses(task.loss, estimate.output, batch.target, jnp.ones_like(batch.weight))
+
+    progress, sums = None, {}
     for batch in task.evaluation(split, 1):
-        if carry is None:
+        if progress is None:
             carry = algorithm.init(network, key=jax.random.key(0), batch=len(batch.weight))
-        parameters, memory, carry, losses = learn(parameters, memory, carry, batch)
+            progress = Progress(parameters, optimizer.init(parameters), carry)
+        progress, losses = learn(progress, batch)
         for name, value in task.metrics(np.asarray(losses), batch.target, batch.weight).items():
             sums[name] = sums.get(name, 0.0) + value
     return task.summarise(sums)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from onward.data.files import data_home, digest
+from onward.data.files import digest, folder_of
 from onward.data.images import LabelledImages
 
 PIXELS, CHANNELS = 1024, 3
@@ -48,7 +48,7 @@ def load_cifar10(folder: Path | str | None = None) -> LabelledImages:
     **Source.** Krizhevsky 2009, "Learning multiple layers of features from tiny images",
     https://www.cs.toronto.edu/~kriz/cifar.html
     """
-    return _load((data_home() / "cifar-10" if folder is None else Path(folder)).expanduser().absolute())
+    return _load(folder_of("cifar-10", folder))
 
 
 @lru_cache(maxsize=1)

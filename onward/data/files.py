@@ -20,6 +20,11 @@ def data_home() -> Path:
     return Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward").expanduser()
 
 
+def folder_of(name: str, folder: Path | str | None) -> Path:
+    """`folder`, or `name` under `data_home()` where it is None; absolute."""
+    return (data_home() / name if folder is None else Path(folder)).expanduser().absolute()
+
+
 def obtain(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> bytes:
     """The content of one data file: from `folder`, or from a mirror, in which case it is kept in `folder`.
 

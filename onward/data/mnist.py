@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from onward.data.files import data_home, obtain
+from onward.data.files import folder_of, obtain
 from onward.data.idx import read_idx
 from onward.data.images import LabelledImages
 
@@ -38,7 +38,7 @@ def load_mnist(folder: Path | str | None = None) -> LabelledImages:
     **Source.** LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition",
     https://doi.org/10.1109/5.726791
     """
-    return _load(_folder("mnist", folder), tuple(FILES.items()), MIRRORS)
+    return _load(folder_of("mnist", folder), tuple(FILES.items()), MIRRORS)
 
 
 def load_fashion_mnist(folder: Path | str | None = None) -> LabelledImages:
@@ -46,11 +46,7 @@ def load_fashion_mnist(folder: Path | str | None = None) -> LabelledImages:
 
     **Source.** Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747 (MIT licence)
     """
-    return _load(_folder("fashion-mnist", folder), tuple(FASHION_FILES.items()), FASHION_MIRRORS)
-
-
-def _folder(name: str, folder: Path | str | None) -> Path:
-    return (data_home() / name if folder is None else Path(folder)).expanduser().absolute()
+    return _load(folder_of("fashion-mnist", folder), tuple(FASHION_FILES.items()), FASHION_MIRRORS)
 
 
 @lru_cache(maxsize=2)

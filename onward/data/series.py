@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Shaped
 
 from onward.data import electricity
 from onward.data.decimals import decimals
-from onward.data.files import data_home, local
+from onward.data.files import folder_of, local
 
 Table = dict[str, tuple[str, ...]]  # the cells of each column
 Content = tuple[Shaped[np.ndarray, " time"], dict[str, Float[np.ndarray, " time"]]]  # times, columns
@@ -93,7 +93,7 @@ def load_series(name: str, folder: Path | str | None = None) -> Series:
     """
     if name not in _SOURCES:
         raise ValueError(f"`name` must be one of {', '.join(_SOURCES)}, got {name!r}; choose one of them")
-    return _load(name, (data_home() / "series" if folder is None else Path(folder)).expanduser().absolute())
+    return _load(name, folder_of("series", folder))
 
 
 def calendar(times: Shaped[np.ndarray, "*times"] | np.datetime64) -> Float32[np.ndarray, "*times 4"]:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from onward.data.files import data_home, obtain
+from onward.data.files import folder_of, obtain
 
 Unit = Literal["word", "character"]
 
@@ -57,7 +57,7 @@ def load_ptb(unit: Unit = "word", folder: Path | str | None = None) -> Corpus:
     unit unknown.
     **Source.** Mikolov, Karafiat, Burget, Cernocky and Khudanpur 2010, "Recurrent neural network based language model".
     """
-    folder = (data_home() / "ptb" if folder is None else Path(folder)).expanduser().absolute()
+    folder = folder_of("ptb", folder)
     return _load_ptb(_check(unit), folder)
 
 
@@ -73,7 +73,7 @@ def load_brown(unit: Unit = "word", folder: Path | str | None = None) -> Corpus:
     **Raises.** As `load_ptb`.
     **Source.** Francis and Kucera 1964, Brown University Standard Corpus of Present-Day American English.
     """
-    folder = (data_home() / "brown" if folder is None else Path(folder)).expanduser().absolute()
+    folder = folder_of("brown", folder)
     return _load_brown(_check(unit), folder)
 
 
