@@ -36,6 +36,26 @@ def test_a_cell_that_keeps_the_contract_is_accepted(units):
     ow.stack(Coupled(jnp.ones((units, units)), "none", 2, units))
 
 
+class Started(Coupled):
+    start: jax.Array
+    held: bool = eqx.field(static=True)
+
+    def initial_state(self):
+        return jax.lax.stop_gradient(jnp.tanh(self.start)) if self.held else jnp.tanh(self.start)
+
+
+@pytest.mark.parametrize("unit_local", [True, False])
+def test_an_initial_state_that_would_have_to_be_learnt_is_refused(unit_local, monkeypatch):
+    monkeypatch.setattr(Started, "unit_local", unit_local)
+    arguments = jnp.ones((3, 3)), "none", 2, 3, jnp.ones(3)
+    with pytest.raises(
+        ValueError, match=r"the initial state of Started depends on its parameter `start` which no algo"
+    ):
+        ow.stack(Started(*arguments, held=False))
+    net = ow.stack(Started(*arguments, held=True))
+    assert float(net.initial_state()["0_started"][0]) == pytest.approx(float(jnp.tanh(1.0)))
+
+
 @pytest.mark.parametrize(
     ("coupling", "named"),
     [("parameter", "parameter `weight` of Coupled"), ("state", "state of"), ("pairs", "state of")],
