@@ -153,7 +153,7 @@ def make_update(
             asked, asking = plan.intermediate.apply(state.intermediate, batch, size, loss)
             last = ends(batch)
         state, (answers, losses, norms) = windows(state, (drawn, asking, last), asked)
-        if plan.intermediate is not None:
+        if plan.intermediate is not None and last is not None:
             answer = jax.tree.map(lambda leaf: jax.vmap(lambda one, at: one[at], (1, 0))(leaf, last // size), answers)
             renew = state.count % plan.renewal == 0 if plan.renewal else jnp.asarray(False)
             memory = plan.intermediate.observe(state.intermediate, batch, answer, renew)

@@ -83,7 +83,8 @@ def _pattern(tree, described, n):
         network = _connected(jax.tree.unflatten(tree, leaves))
         names = [name for name in network.recurrent_names if network.nodes[name].recurrence != "none"]
         if not names:
-            return Pattern({}, {}, np.zeros(0, int), *np.zeros((2, 0, 0), bool), {})
+            nothing = np.zeros((0, 0), bool)
+            return Pattern({}, {}, np.zeros(0, int), nothing, nothing, {})
         matrices = {name: as_matrix(network.nodes[name].initial_state()) for name in names}
         counts, parts = ([matrices[name].shape[axis] for name in names] for axis in (0, 1))
         units = dict(zip(names, _slices(counts), strict=True))
