@@ -174,7 +174,7 @@ def _train(study: Study, settings: AddingSettings, length: int, method: Method, 
         trained = study.train(
             network,
             task,
-            algorithm=BPTT(),
+            algorithm=BPTT() if method.windows else BPTT(checkpoint="sqrt"),
             optimizer=optax.chain(*parts),
             steps=steps,
             batch_size=settings.batch_size,

@@ -22,6 +22,7 @@ from onward.training import updates_per_batch
 
 CELLS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "antisymmetric": cells.AntisymmetricRNN, "LRU": cells.LRU}
 OPTIONS: dict[str, dict[str, Any]] = {"LRU": {"r_min": 0.9}}
+WHOLE = BPTT(checkpoint="sqrt")  # of 784 steps it is also quicker than to write all down
 ALGORITHMS = {"BPTT": BPTT(), "e-prop": EProp(), "SnAp(1)": SnAp(1), "RTRL": RTRL()}
 METHODS = {
     "BPTT": Method(windows=False, losses=False),
@@ -100,7 +101,7 @@ class Images(Study):
             trained = self.train(
                 network,
                 task,
-                algorithm=ALGORITHMS[point["algorithm"]],
+                algorithm=ALGORITHMS[point["algorithm"]] if method.windows else WHOLE,
                 optimizer=optax.chain(*pull, *parts),
                 steps=settings.steps,
                 batch_size=settings.batch_size,
