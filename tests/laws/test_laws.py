@@ -159,6 +159,22 @@ def test_one_compilation_per_shape(claim):
     assert counts[0] == counts[2] > 0
 
 
+def test_unrolling_traces_once():
+    traced = []
+    net = network("GRU x 2")
+    net = ow.stack(net.nodes[net.recurrent_names[0]], lambda x: traced.append(x.shape) or 2 * x)
+    inputs = sample().input[0]
+    outputs = [net.unroll(inputs + shift) for shift in (0, 1, 0)]
+    first = len(traced)
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+    assert np.abs(outputs[1] - outputs[0]).max() > 1e-3
+    other = eqx.tree_at(lambda n: n.nodes, net, jax.tree.map(lambda a: a + 0.1 if eqx.is_array(a) else a, net.nodes))
+    assert np.abs(other.unroll(inputs) - outputs[0]).max() > 1e-3
+    assert len(traced) == first
+    net.unroll(inputs[:3])
+    assert len(traced) > first
+
+
 def temporary(algorithm, net, length):
     """Bytes that a compiled window of `length` steps needs besides what goes in and out."""
     parameters, static = eqx.partition(net, eqx.is_inexact_array)
