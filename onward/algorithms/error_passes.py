@@ -63,10 +63,6 @@ class Plan:
         """Cells that `goal` warms up."""
         return [name for name, level in self.levels.items() if level == goal]
 
-    def cut(self, stretch):
-        """The inputs, targets and weights of a stretch; made for a chunk at a time, so that no more is in memory."""
-        return self.window.cut(*stretch)
-
     def span(self, sizes, leaf, states, stretch, edges, goal) -> tuple[Any, Any]:
         """Pursue `goal` over a stretch of the window, in pieces of `sizes[0]` steps, and those in pieces of the next.
 
@@ -108,7 +104,7 @@ class Plan:
 
     def swept_chunk(self, states, stretch, edges, goal):
         """Errors swept back from the chunk's end."""
-        window = self.cut(stretch)
+        window = self.window.cut(*stretch)
         exact = {*self.below(goal), *self.at(goal)}
         rules = {name: EXACT if name in exact else CUT for name in self.levels}
         linear = Window(self.network, rules, states, window.input)
@@ -166,7 +162,7 @@ class Plan:
 
         def advance(carry, piece, _):
             states, eps, total = carry
-            piece = self.cut(piece)
+            piece = self.window.cut(*piece)
             linear = Window(self.network, dict.fromkeys(self.levels, CUT), states, piece.input)
             after, more = dict(eps), {}
 
