@@ -458,6 +458,18 @@ options = {"window": 2, "stateful": True, "validate_every": 2}
 for batch_size in (4, 3):  # divided between the two; and on one of them, since it cannot be
     found = train(batch_size=batch_size, steps=3, **options)
     print([event["loss"] for event in found.history if "loss" in event], file=sys.stderr)
+
+# Each device makes the gradient of its own sequences; only sums over the batch go between them.
+from onward.batches import Devices
+arrays, rest = eqx.partition(NET, eqx.is_array)
+gradient = lambda arrays, sample: ow.value_and_grad(
+    eqx.combine(arrays, rest), ow.losses.cross_entropy, sample, algorithm=ow.BPTT()
+)
+put = Devices(4).copy(arrays), Devices(4).put(samples(1)[0])
+program = jax.jit(gradient).lower(*put).compile().as_text()
+assert "all-reduce" in program
+for word in ("all-gather", "all-to-all", "collective-permute"):
+    assert word not in program, word
 """
 
 
