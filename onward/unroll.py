@@ -169,8 +169,6 @@ def contract(node: Any, record: Record, errors: PyTree, axes: int = 1) -> PyTree
     """
     parameters, rest = eqx.partition(node, eqx.is_inexact_array)
     each = {1: jax.vmap, 2: in_time_and_batch}[axes]
-    if axes == 2:
-        record, errors = in_shares(record), in_shares(errors)
 
     def sources(parameters):
         restored = eqx.combine(parameters, rest)
@@ -303,21 +301,6 @@ def _unroll_cell(cell, rule, summed, state, taps, reads, resets):
 def in_time_and_batch(function: Callable) -> Callable:
     """A function of one step of one sequence as one of all [time, batch, ...]."""
     return jax.vmap(jax.vmap(function))
-
-
-def in_shares(tree: PyTree) -> PyTree:
-    """[time, batch, ...] as [devices, steps of a device's share of the batch, ...], if the batch can be spread so.
-
-    A sum over both axes is then one long product on each device, where XLA is slow at a product summed over two.
-    """
-    count = jax.device_count()
-
-    def divide(leaf):
-        steps, batch, *rest = leaf.shape
-        shares = count if batch % count == 0 else 1
-        return jnp.swapaxes(leaf.reshape(steps, shares, -1, *rest), 0, 1).reshape(shares, -1, *rest)
-
-    return jax.tree.map(divide, tree)
 
 
 def merged(function: Callable) -> Callable:
