@@ -110,9 +110,9 @@ class PTB300(Study):
             epochs = np.arange(1, len(curve) + 1) / max(1, len(curve)) * row["epochs"]
             dash, colour = DASHES[place // len(COLOURS) % len(DASHES)], COLOURS[place % len(COLOURS)]
             axis.plot(epochs, curve, color=colour, linestyle=dash, label=_label(row))
-        for name, value in self.published(rows).items():
+        for (name, value), side in zip(self.published(rows).items(), ("bottom", "top"), strict=False):
             axis.axhline(value, color=GREY, linewidth=0.8)
-            where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 7, "color": GREY}
+            where = {"xycoords": ("axes fraction", "data"), "va": side, "fontsize": 7, "color": GREY}
             axis.annotate(f"{name}, the paper's test", (0.01, value), **where)
         axis.set_yscale("log")
         axis.set_xlabel("epochs")
