@@ -67,7 +67,7 @@ class AddingSettings:
     rate: float = 1e-3
     clip: float = 1.0
     longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5, linear 1/2")
-    longer_steps: int = 1000
+    longer_steps: int = 2000
     longer_units: int | None = 128
     evaluated: int = 1024
 
@@ -120,7 +120,7 @@ class WindowSettings(AddingSettings):
 
     lengths: tuple[int, ...] = (200,)
     seeds: int = 1
-    steps: int = 800
+    steps: int = 2000
     counts: tuple[int, ...] = (1, 3, 5, 10, 100, 200)
 
 
