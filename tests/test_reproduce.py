@@ -294,20 +294,36 @@ def test_a_training_that_diverges_is_a_row_and_not_the_end(monkeypatch):
     assert np.isnan(row["loss"])
 
 
+def sizes_of_recurrent_weights(monkeypatch, settings, points):
+    """What `adding` would train: the numbers in each point's largest array, the LSTM's recurrent weights."""
+    sizes = []
+
+    def train(study, network, *_, **__):
+        sizes.append(max(leaf.size for leaf in jax.tree.leaves(network) if hasattr(leaf, "size")))
+        raise FloatingPointError("not trained here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AddingStudy, "train", train)
+        for point in points:
+            assert AddingStudy().measure(settings, point, ())["curve"] == ""
+    return sizes
+
+
 def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_path, monkeypatch):
-    monkeypatch.setattr(AddingStudy, "quick", AddingSettings((7,), **SMALL))
+    monkeypatch.setattr(AddingStudy, "quick", AddingSettings(7, **SMALL))
     assert main(["reproduce", "adding", "--quick", "--out", str(tmp_path)]) == 0
     rows = {row["method"]: row for row in table(tmp_path)}
     assert list(rows) == list(METHODS)
-    settings = AddingSettings((7, 9), **(SMALL | {"seeds": 2}), longer=("BPTT",), longer_steps=2)
+    longer = (9, "BPTT", 1, 2), (9, SECOND, 9, 2)
+    settings = AddingSettings(7, **(SMALL | {"seeds": 2}), longer=longer, longer_units=5)
     points = AddingStudy().points(settings, 5)
     seeds = {(point["length"], point["method"]): [] for point in points}
     for point in points:
         seeds[point["length"], point["method"]].append(point["seed"])
     assert seeds[7, "BPTT"] == [5, 6]
     assert seeds[7, "BPTT, as many updates"] == seeds[9, "BPTT"] == [5]
-    assert (9, "FPTT, alpha 0.5") not in seeds
-    assert AddingStudy().measure(settings, points[-1], ())["steps"] == 2
+    assert [tuple(point.values()) for point in points[-2:]] == [(9, "BPTT", 1, 5, 2), (9, SECOND, 9, 5, 2)]
+    assert sizes_of_recurrent_weights(monkeypatch, settings, (points[0], points[-1])) == [4 * 4**2, 4 * 5**2]
     assert [rows[name]["steps"] for name in ("BPTT", "BPTT, as many updates", "FPTT, alpha 0.5")] == ["6", "18", "6"]
     assert len({row["error"] for row in rows.values()}) == len(rows)  # no two are the same computation
     for name, row in rows.items():
@@ -318,6 +334,7 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
         {
             "length": 7,
             "method": name,
+            "windows": 3,
             "seed": seed,
             "steps": 6,
             "error": error,
@@ -328,19 +345,22 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
         for name, errors in (("BPTT", (0.2, 0.01, 0.1)), (SECOND, (0.2, 0.01, 0.012)))
         for seed, error in enumerate(errors)
     ]
+    known.append(known[-1] | {"length": 9, "windows": 9})
     found = AddingStudy().describe(known)
-    assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120)." in found
+    assert f"| 9 | {SECOND}, K = 9 | 6 | 0.0120 |" in found
+    assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120); " in found
+    assert f"; length 9, {SECOND}, K = 9 (0.0120)." in found
     assert "gives: by none." in AddingStudy().describe(known[:3])
 
 
 def test_one_window_without_the_regulariser_is_bptt(tmp_path, monkeypatch):
-    monkeypatch.setattr(AddingStudy, "quick", AddingSettings((7,), **SMALL))
-    monkeypatch.setattr(AddingWindows, "quick", WindowSettings((7,), **SMALL, counts=(1, 7)))
+    monkeypatch.setattr(AddingStudy, "quick", AddingSettings(7, **SMALL))
+    monkeypatch.setattr(AddingWindows, "quick", WindowSettings(7, **SMALL, counts=(1, 7)))
     one = AddingWindows()
     rows = {
         (point["windows"], point["method"]): one.measure(one.quick, point, ()) for point in one.points(one.quick, 0)
     }
-    whole = AddingStudy().measure(AddingStudy.quick, {"length": 7, "method": "BPTT", "seed": 0}, ())
+    whole = AddingStudy().measure(AddingStudy.quick, AddingStudy().points(AddingStudy.quick, 0)[0], ())
     assert rows[1, "windows, no regulariser"]["error"] == whole["error"]
     assert len({row["error"] for row in rows.values()}) == len(rows)
 

@@ -47,17 +47,29 @@ METHODS = {
     "FPTT, alpha 0.5, SGD": Method(alpha=0.5, sgd=0.5),
 }
 ALWAYS_ONE = 1 / 6  # the error of the best answer that does not look
+POINT = ("length", "method", "windows", "seed", "steps")
+LONGER = (  # length, method, windows and batches
+    (200, "BPTT", 1, 2000),
+    (200, "windows, no regulariser", 10, 2000),
+    (200, "FPTT, alpha 0.5, linear 1/2", 10, 2000),
+    (500, "windows, no regulariser", 10, 2000),
+    *(
+        (length, method, windows, 1000)
+        for length in (500, 750, 1000)
+        for method, windows in (("BPTT", 1), ("windows, no regulariser", 100), ("FPTT, alpha 0.5, linear 1/2", 100))
+    ),
+)
 
 
 @dataclass(frozen=True)
 class AddingSettings:
-    """Each method at the first length from each seed; `judged` times on the way the error on `evaluated` sequences.
+    """Each method at `length` from each seed; `judged` times on the way the error on `evaluated` sequences.
 
-    At the other lengths the methods `longer`, with `longer_units` (None: as many) for `longer_steps` batches from one
-    seed. So many updates as with windows take as many times longer, and are made at the first length from one seed.
+    Then what `longer` lists, with `longer_units` and from one seed. So many updates as with windows take as many times
+    longer, and are made from one seed.
     """
 
-    lengths: tuple[int, ...] = (100, 200, 500, 750, 1000)
+    length: int = 100
     seeds: int = 3
     steps: int = 1600
     batch_size: int = 128
@@ -66,10 +78,9 @@ class AddingSettings:
     judged: int = 20
     rate: float = 1e-3
     clip: float = 1.0
-    longer: tuple[str, ...] = ("BPTT", "windows, no regulariser", "FPTT, alpha 0.5, linear 1/2")
-    longer_steps: int = 2000
-    longer_units: int | None = 128
     evaluated: int = 1024
+    longer: tuple[tuple[int, str, int, int], ...] = ()
+    longer_units: int = 128
 
 
 class AddingStudy(Study):
@@ -77,48 +88,57 @@ class AddingStudy(Study):
 
     name = "adding"
     summary = "The adding task: windows, losses on the way, and FPTT's regulariser, each with and without the others."
-    full = AddingSettings()
-    quick = AddingSettings((24,), 1, 60, 32, 16, 4, 4, 1e-2)
+    full = AddingSettings(longer=LONGER)
+    quick = AddingSettings(24, 1, 60, 32, 16, 4, 4, 1e-2)
     batch = 128
 
     def points(self, settings: AddingSettings, seed: int) -> Sequence[Row]:
-        first, *others = settings.lengths
-        named = [(first, name, seed + i) for i in range(settings.seeds) for name in METHODS]
-        named = [one for one in named if one[2] == seed or not METHODS[one[1]].more]
-        named += [(length, name, seed) for length in others for name in settings.longer]
-        count = {name: settings.windows if method.windows else 1 for name, method in METHODS.items()}
-        return [
-            {"length": length, "method": name, "windows": count[name], "seed": seed} for length, name, seed in named
-        ]
+        found = []
+        for one in range(seed, seed + settings.seeds):
+            for name, method in METHODS.items():
+                if one == seed or not method.more:
+                    count = settings.windows if method.windows else 1
+                    steps = settings.steps * (settings.windows if method.more else 1)
+                    found.append((settings.length, name, count, one, steps))
+        found += [(length, name, count, seed, steps) for length, name, count, steps in settings.longer]
+        return [dict(zip(POINT, point, strict=True)) for point in found]
 
     def measure(self, settings: AddingSettings, point: Row, earlier: Sequence[Row]) -> Row:
-        if point["length"] != settings.lengths[0]:
-            settings = replace(settings, steps=settings.longer_steps, units=settings.longer_units or settings.units)
-        return _train(self, settings, point["length"], METHODS[point["method"]], settings.windows, point["seed"])
+        units = settings.units if point["length"] == settings.length else settings.longer_units
+        return _train(self, replace(settings, units=units), point)
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         lengths = list(dict.fromkeys(row["length"] for row in rows))
+        named = _with_windows(rows)
+        names = list(dict.fromkeys([*METHODS, *(row["method"] for row in named)]))
         figure, axes = panels(-(-len(lengths) // 2), 2, 3.2)
+        handles = {}
         for number, length in enumerate(lengths):
-            some = [row for row in rows if row["length"] == length]
-            _curves(axes[number // 2][number % 2], some, "method", list(METHODS))
-            axes[number // 2][number % 2].set_title(f"T = {length}", fontsize=9)
+            axis = axes[number // 2][number % 2]
+            _curves(axis, [row for row in named if row["length"] == length], "method", names)
+            axis.set_title(f"T = {length}", fontsize=9)
+            lines, labels = axis.get_legend_handles_labels()
+            handles |= dict(zip(labels, lines, strict=True))
         for axis in axes.flat[len(lengths) :]:
             axis.set_visible(False)
-        handles = axes[0][0].get_legend_handles_labels()
-        figure.legend(*handles, fontsize=7.5, frameon=False, ncols=3, loc="outside lower center")
+        figure.legend(
+            handles.values(), handles.keys(), fontsize=7.5, frameon=False, ncols=3, loc="outside lower center"
+        )
         return {"adding": figure}
 
     def describe(self, rows: Sequence[Row]) -> str:
         columns = "| length | method | batches | test error | median | of the anchor | seconds a batch |"
-        return _table(rows, columns, ("length", "method")) + " SGD: plain, at a rate of 0.5; all others are Adam's."
+        return (
+            _table(_with_windows(rows), columns, ("length", "method"))
+            + " SGD: plain, at a rate of 0.5; all others are Adam's."
+        )
 
 
 @dataclass(frozen=True)
 class WindowSettings(AddingSettings):
     """Each number of windows, with FPTT and without its regulariser."""
 
-    lengths: tuple[int, ...] = (200,)
+    length: int = 200
     seeds: int = 1
     steps: int = 2000
     counts: tuple[int, ...] = (1, 3, 5, 10, 100, 200)
@@ -130,28 +150,31 @@ class AddingWindows(Study):
     name = "adding-k"
     summary = "The adding task by the number K of windows that a sequence is cut into, with FPTT and without."
     full = WindowSettings()
-    quick = WindowSettings((24,), 1, 60, 32, 16, 4, 4, 1e-2, counts=(1, 4, 24))
+    quick = WindowSettings(24, 1, 60, 32, 16, 4, 4, 1e-2, counts=(1, 4, 24))
     batch = 128
     methods = ("windows, no regulariser", "FPTT, alpha 0.5", "FPTT, alpha 0.5, linear 1/2")
 
     def points(self, settings: WindowSettings, seed: int) -> Sequence[Row]:
         return [
-            {"length": settings.lengths[0], "method": name, "windows": count, "seed": seed + i}
-            for i in range(settings.seeds)
+            dict(zip(POINT, (settings.length, name, count, one, settings.steps), strict=True))
+            for one in range(seed, seed + settings.seeds)
             for count in settings.counts
             for name in self.methods
         ]
 
     def measure(self, settings: WindowSettings, point: Row, earlier: Sequence[Row]) -> Row:
-        return _train(self, settings, point["length"], METHODS[point["method"]], point["windows"], point["seed"])
+        return _train(self, settings, point)
 
     def draw(self, rows: Sequence[Row]) -> dict[str, Any]:
         figure, axes = panels(1, len(self.methods), 3.0)
+        for axis in axes[0][1:]:
+            axis.sharey(axes[0][0])
         for axis, method in zip(axes[0], self.methods, strict=True):
             some = [row for row in rows if row["method"] == method]
             _curves(axis, some, "windows", sorted({row["windows"] for row in rows}))
             axis.set_title(method, fontsize=9)
-        axes[0][0].legend(fontsize=7.5, frameon=False, title="windows", title_fontsize=7.5)
+        handles = axes[0][0].get_legend_handles_labels()
+        figure.legend(*handles, fontsize=7.5, frameon=False, title="K", title_fontsize=7.5, loc="outside right center")
         return {"adding-k": figure}
 
     def describe(self, rows: Sequence[Row]) -> str:
@@ -159,12 +182,11 @@ class AddingWindows(Study):
         return _table(rows, columns, ("windows", "method"))
 
 
-def _train(study: Study, settings: AddingSettings, length: int, method: Method, windows: int, seed: int) -> Row:
+def _train(study: Study, settings: AddingSettings, point: Row) -> Row:
+    method, length, steps, seed = METHODS[point["method"]], point["length"], point["steps"], point["seed"]
     task = AddingTask(length=length, evaluation_size=settings.evaluated)
     network = networks.cell_stack(cells.LSTM, 2, 1, units=settings.units, key=jax.random.key(seed))
-    count = windows if method.windows else 1
-    steps = settings.steps * (windows if method.more else 1)
-    updates = updates_per_batch(length, None, count)
+    updates = updates_per_batch(length, None, point["windows"])
     last = optax.adam(settings.rate) if method.sgd is None else optax.sgd(method.sgd)
     parts = [optax.clip_by_global_norm(settings.clip), last]
     if method.alpha is not None:
@@ -178,27 +200,32 @@ def _train(study: Study, settings: AddingSettings, length: int, method: Method, 
             optimizer=optax.chain(*parts),
             steps=steps,
             batch_size=settings.batch_size,
-            windows_per_sequence=count,
-            intermediate=IntermediateLosses(None if method.windows else windows) if method.losses else None,
+            windows_per_sequence=point["windows"],
+            intermediate=IntermediateLosses(None if method.windows else settings.windows) if method.losses else None,
             validate_every=max(1, steps // settings.judged),
             keep_best=False,
             seed=seed,
         )
     except FloatingPointError:
-        lost = dict.fromkeys(("error", "median", "anchor", "batch_seconds"), float("nan"))
-        return {"steps": steps, **lost, "curve": ""}
+        return dict.fromkeys(("error", "median", "anchor", "batch_seconds"), float("nan")) | {"curve": ""}
     recorded = record(trained, "mean_squared_error")
     curve = read_curve(recorded)
     error, anchor = (
         evaluate(net, task, "test", 256)["mean_squared_error"] for net in (trained.network, trained.anchor)
     )
     return {
-        "steps": steps,
         "error": error,
         "median": float(np.median(curve[-(len(curve) // 4 or 1) :])),
         "anchor": anchor,
         **recorded,
     }
+
+
+def _with_windows(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with the number of windows in the method's name where it is not that of the first length."""
+    usual = {1} | {row["windows"] for row in rows if row["length"] == rows[0]["length"]}
+    name = "{method}, K = {windows}".format_map
+    return [row if row["windows"] in usual else row | {"method": name(row)} for row in rows]
 
 
 def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
