@@ -345,11 +345,11 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
         for name, errors in (("BPTT", (0.2, 0.01, 0.1)), (SECOND, (0.2, 0.01, 0.012)))
         for seed, error in enumerate(errors)
     ]
-    known.append(known[-1] | {"length": 9, "windows": 9})
+    known += [known[-1] | {"length": 9, "windows": count} for count in (9, 4)]
     found = AddingStudy().describe(known)
-    assert f"| 9 | {SECOND}, K = 9 | 6 | 0.0120 |" in found
+    assert f"| 9 | {SECOND}, K = 4 | 6 | 0.0120 |" in found
     assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120); " in found
-    assert f"; length 9, {SECOND}, K = 9 (0.0120)." in found
+    assert f"; length 9, {SECOND}, K = T (0.0120); length 9, {SECOND}, K = 4 (0.0120)." in found
     assert "gives: by none." in AddingStudy().describe(known[:3])
 
 

@@ -53,10 +53,16 @@ LONGER = (  # length, method, windows and batches
     (200, "windows, no regulariser", 10, 2000),
     (200, "FPTT, alpha 0.5, linear 1/2", 10, 2000),
     (500, "windows, no regulariser", 10, 2000),
+    (500, "windows, no regulariser", 100, 1000),
+    (500, "FPTT, alpha 0.5, linear 1/2", 100, 1000),
     *(
         (length, method, windows, 1000)
         for length in (500, 750, 1000)
-        for method, windows in (("BPTT", 1), ("windows, no regulariser", 100), ("FPTT, alpha 0.5, linear 1/2", 100))
+        for method, windows in (
+            ("BPTT", 1),
+            ("windows, no regulariser", length),
+            ("FPTT, alpha 0.5, linear 1/2", length),
+        )
     ),
 )
 
@@ -224,8 +230,12 @@ def _train(study: Study, settings: AddingSettings, point: Row) -> Row:
 def _with_windows(rows: Sequence[Row]) -> list[Row]:
     """The rows, with the number of windows in the method's name where it is not that of the first length."""
     usual = {1} | {row["windows"] for row in rows if row["length"] == rows[0]["length"]}
-    name = "{method}, K = {windows}".format_map
-    return [row if row["windows"] in usual else row | {"method": name(row)} for row in rows]
+
+    def name(row: Row) -> str:
+        windows = "T" if row["windows"] == row["length"] else row["windows"]
+        return row["method"] if row["windows"] in usual else f"{row['method']}, K = {windows}"
+
+    return [row | {"method": name(row)} for row in rows]
 
 
 def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
