@@ -341,13 +341,14 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
             "median": 0,
             "anchor": 0,
             "batch_seconds": 0,
+            "curve": "0.5 0.07 0.3",
         }
         for name, errors in (("BPTT", (0.2, 0.01, 0.1)), (SECOND, (0.2, 0.01, 0.012)))
         for seed, error in enumerate(errors)
     ]
     known += [known[-1] | {"length": 9, "windows": count} for count in (9, 4)]
     found = AddingStudy().describe(known)
-    assert f"| 9 | {SECOND}, K = 4 | 6 | 0.0120 |" in found
+    assert f"| 9 | {SECOND}, K = 4 | 6 | 0.0120 | 0.0700 |" in found
     assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120); " in found
     assert f"; length 9, {SECOND}, K = T (0.0120); length 9, {SECOND}, K = 4 (0.0120)." in found
     assert "gives: by none." in AddingStudy().describe(known[:3])
