@@ -53,14 +53,16 @@ LONGER = (  # length, method, windows and batches
     (200, "windows, no regulariser", 10, 2000),
     (200, "FPTT, alpha 0.5, linear 1/2", 10, 2000),
     (500, "windows, no regulariser", 10, 2000),
-    (500, "windows, no regulariser", 22, 1000),
+    (500, "windows, no regulariser", 100, 1000),
+    (500, "FPTT, alpha 0.5, linear 1/2", 100, 1000),
     (500, "windows, no regulariser", 500, 1000),
     (500, "FPTT, alpha 0.5, linear 1/2", 500, 1000),
     *(
         (length, method, windows, 1000)
-        for length in (500, 750, 1000)
-        for method, windows in (("BPTT", 1), ("windows, no regulariser", 100), ("FPTT, alpha 0.5, linear 1/2", 100))
+        for length, root in ((500, 22), (750, 27), (1000, 31))
+        for method, windows in (("BPTT", 1), ("windows, no regulariser", root), ("FPTT, alpha 0.5, linear 1/2", root))
     ),
+    (750, "FPTT, alpha 0.5, linear 1/2", 100, 1000),
 )
 
 
