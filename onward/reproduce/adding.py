@@ -1,5 +1,6 @@
 """Kag and Saligrama's experiments on the adding task: FPTT, what it consists of, and BPTT beside it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -226,7 +227,7 @@ def _with_windows(rows: Sequence[Row]) -> list[Row]:
     usual = {1} | {row["windows"] for row in rows if row["length"] == rows[0]["length"]}
 
     def name(row: Row) -> str:
-        windows = "T" if row["windows"] == row["length"] else row["windows"]
+        windows = {row["length"]: "T", math.isqrt(row["length"]): "sqrt(T)"}.get(row["windows"], row["windows"])
         return row["method"] if row["windows"] in usual else f"{row['method']}, K = {windows}"
 
     return [row | {"method": name(row)} for row in rows]
