@@ -321,6 +321,10 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
     for point in points:
         seeds[point["length"], point["method"]].append(point["seed"])
     assert seeds[7, "BPTT"] == [5, 6]
+    whole = [tuple(point.values()) for point in AddingStudy().points(AddingStudy.full, 0)]
+    assert len(set(whole)) == len(whole)
+    assert {method for _, method, *_ in whole} == set(METHODS)
+    assert {length for length, *_ in whole} == {100, 200, 500, 750, 1000}
     assert seeds[7, "BPTT, as many updates"] == seeds[9, "BPTT"] == [5]
     assert [tuple(point.values()) for point in points[-2:]] == [(9, "BPTT", 1, 5, 2), (9, SECOND, 9, 5, 2)]
     assert sizes_of_recurrent_weights(monkeypatch, settings, (points[0], points[-1])) == [4 * 4**2, 4 * 5**2]

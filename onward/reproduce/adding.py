@@ -60,8 +60,12 @@ LONGER = (  # length, method, windows and batches
     (500, "FPTT, alpha 0.5, linear 1/2", 500, 1000),
     *(
         (length, method, windows, 1000)
-        for length, root in ((500, 22), (750, 27), (1000, 31))
-        for method, windows in (("BPTT", 1), ("windows, no regulariser", root), ("FPTT, alpha 0.5, linear 1/2", root))
+        for length in (500, 750, 1000)
+        for method, windows in (
+            ("BPTT", 1),
+            ("windows, no regulariser", math.isqrt(length)),
+            ("FPTT, alpha 0.5, linear 1/2", math.isqrt(length)),
+        )
     ),
     (750, "FPTT, alpha 0.5, linear 1/2", 100, 1000),
 )
@@ -71,8 +75,8 @@ LONGER = (  # length, method, windows and batches
 class AddingSettings:
     """Each method at `length` from each seed; `judged` times on the way the error on `evaluated` sequences.
 
-    Then what `longer` lists, with `longer_units` and from one seed. So many updates as with windows take as many times
-    longer, and are made from one seed.
+    Then what `longer` lists (length, method, windows, batches), with `longer_units` and from one seed. So many updates
+    as with windows take as many times longer, and are made from one seed.
     """
 
     length: int = 100
