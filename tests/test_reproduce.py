@@ -122,7 +122,7 @@ def test_a_stopped_study_goes_on_without_measuring_twice(tmp_path):
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path, monkeypatch):
     """Ctrl-C in the second row: no row of a training cut short, and with --resume the numbers of one that was not."""
-    settings = replace(AddingStudy.quick, lengths=(7,), **SMALL)
+    settings = replace(AddingStudy.quick, length=7, **SMALL)
     monkeypatch.setattr(AddingStudy, "quick", settings)
     monkeypatch.setattr("onward.reproduce.adding.METHODS", {name: METHODS[name] for name in ("BPTT", SECOND)})
     start(AddingStudy(), tmp_path / "whole", quick=True)
