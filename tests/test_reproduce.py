@@ -354,7 +354,7 @@ def test_adding_compares_methods_at_equal_sequences_and_at_equal_updates(tmp_pat
     found = AddingStudy().describe(known)
     assert f"| 9 | {SECOND}, K = 4 | 6 | 0.0120 | 0.0700 |" in found
     assert f"Learnt, to a tenth of what always to answer 1 gives: length 7, {SECOND} (0.0120); " in found
-    assert f"; length 9, {SECOND}, K = T (0.0120); length 9, {SECOND}, K = 4 (0.0120)." in found
+    assert f"; length 9, {SECOND}, K = 4 (0.0120); length 9, {SECOND}, K = T (0.0120)." in found
     assert "gives: by none." in AddingStudy().describe(known[:3])
 
 

@@ -227,14 +227,15 @@ def _train(study: Study, settings: AddingSettings, point: Row) -> Row:
 
 
 def _with_windows(rows: Sequence[Row]) -> list[Row]:
-    """The rows, with the number of windows in the method's name where it is not that of the first length."""
+    """The rows by length and windows; the method's name has the number where it is not the first length's."""
     usual = {1} | {row["windows"] for row in rows if row["length"] == rows[0]["length"]}
 
     def name(row: Row) -> str:
         windows = {row["length"]: "T", math.isqrt(row["length"]): "sqrt(T)"}.get(row["windows"], row["windows"])
         return row["method"] if row["windows"] in usual else f"{row['method']}, K = {windows}"
 
-    return [row | {"method": name(row)} for row in rows]
+    by_windows = sorted(rows, key=lambda row: (row["length"], row["windows"]))
+    return [row | {"method": name(row)} for row in by_windows]
 
 
 def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
