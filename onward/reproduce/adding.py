@@ -235,7 +235,7 @@ def _with_windows(rows: Sequence[Row]) -> list[Row]:
         return row["method"] if row["windows"] in usual else f"{row['method']}, K = {windows}"
 
     by_windows = sorted(rows, key=lambda row: (row["length"], row["windows"]))
-    return [row | {"method": name(row)} for row in by_windows]
+    return [{**row, "method": name(row)} for row in by_windows]
 
 
 def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> None:
@@ -257,7 +257,7 @@ def _curves(axis: Any, rows: Sequence[Row], key: str, values: Sequence[Any]) -> 
 def _table(rows: Sequence[Row], *keys: str) -> str:
     titles = [*keys, "batches", "test error", "lowest", "median", "of the anchor", "seconds a batch"]
     lines, learnt = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)], []
-    rows = [row | {"lowest": min(read_curve(row), default=np.nan)} for row in rows]
+    rows = [{**row, "lowest": min(read_curve(row), default=np.nan)} for row in rows]
     for names in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         some = [row for row in rows if tuple(row[key] for key in keys) == names]
         shown = ("error", "lowest", "median", "anchor", "batch_seconds")
